@@ -1,0 +1,50 @@
+//! `quorate feedback`: how good was an answer?
+
+use serde_json::json;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::global::Global;
+use super::output::Output;
+
+/// Tell how good an answer was, so that the daemon learns from it.
+#[derive(Debug, clap::Args)]
+pub struct Feedback {
+    /// The decision, as shown below the answer
+    decision: String,
+    /// How good it was, from 0 (useless) to 1 (right)
+    #[arg(value_parser = share)]
+    score: f64,
+    /// Who judges; a source's later judgement replaces its earlier one [default: user]
+    #[arg(long)]
+    source: Option<String>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let score = text
+        .parse()
+        .ok()
+        .filter(|score| (0.0..=1.0).contains(score));
+    score.ok_or_else(|| "must be a number from 0 to 1".into())
+}
+
+impl Feedback {
+    /// Tells it.
+    pub async fn run(self, global: &Global, out: Output) -> Result<(), Failure> {
+        let mut client = Client::dial(global).await?;
+        let mut judgement = json!({ "decision": self.decision, "score": self.score });
+        if let Some(source) = self.source {
+            judgement["source"] = source.into();
+        }
+        let report = client.call("feedback", judgement).await?;
+        if out.json {
+            return Ok(out.value(&report)?);
+        }
+        let outcome = report["outcome"].as_str().unwrap_or("recorded");
+        let about = report["deployment"]
+            .as_str()
+            .map(|id| format!(" for {id}"))
+            .unwrap_or_default();
+        Ok(out.line(format_args!("{outcome}{about}"))?)
+    }
+}

@@ -1,0 +1,54 @@
+//! The answer with most evidence, each vote counting by its member's learned quality.
+//!
+//! Among independent voters who choose one of K answers and are right with probability p, the optimal rule
+//! weighs each vote `ln(p (K - 1) / (1 - p))`: Nitzan and Paroush, "Optimal decision rules in uncertain
+//! dichotomous choice situations", 1982, for K = 2; errors spread evenly over the rest for more.
+
+use super::{Group, Merged, Vote, best_of, group, leading, summed_quality};
+use crate::ensembler::confidence;
+
+/// No member is trusted beyond this, or one alone could outvote any number.
+const MOST_TRUST: f64 = 0.99;
+
+/// How far above a guess the least trusted member counts, so that its vote still breaks a tie.
+const ABOVE_GUESS: f64 = 1e-6;
+
+/// Chooses the group of highest weight; of several, the one of higher summed quality, then the earliest.
+/// Its text is that of its member of highest quality. The confidence is the posterior of the group among
+/// all that were given. `None` without votes.
+pub fn merge(votes: &[Vote<'_>]) -> Option<Merged> {
+    let mut groups = group(votes);
+    let answers = groups.len().max(2);
+    for group in &mut groups {
+        group.weight = group
+            .members
+            .iter()
+            .map(|&member| weight(votes[member].quality(), answers))
+            .sum();
+    }
+    let leader = leading(&groups, |group| {
+        (group.weight, summed_quality(votes, group))
+    })?;
+    groups[..=leader].rotate_right(1);
+    let winner = best_of(votes, &groups[0].members)?;
+    let agreement = groups[0].members.len() as f64 / votes.len() as f64;
+    let confidence = confidence::posterior(&weights(&groups), answers);
+    Some(Merged {
+        winner,
+        groups,
+        agreement,
+        confidence,
+    })
+}
+
+/// The evidence of one vote among `answers` (at least 2) plausible ones, at least 0: who is no better than
+/// a guess is not held to be an oracle of the opposite.
+pub fn weight(quality: f64, answers: usize) -> f64 {
+    let k = answers.max(2) as f64;
+    let p = quality.max(1.0 / k + ABOVE_GUESS).min(MOST_TRUST);
+    (p * (k - 1.0) / (1.0 - p)).ln().max(0.0)
+}
+
+fn weights(groups: &[Group]) -> Vec<f64> {
+    groups.iter().map(|group| group.weight).collect()
+}

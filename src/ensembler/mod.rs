@@ -1,0 +1,88 @@
+//! The ensembler: asks several models and makes one answer of theirs.
+//!
+//! - [`Ensembler`]: the handle; a query with an ensemble plan goes in, an answer comes out.
+//! - `actor`: owns the running ensembles, so that all end with it, and counts them.
+//! - `fan_out`: one ensemble, start to end: asks, stops early, merges.
+//! - [`merge`]: the strategies, pure.
+//! - [`confidence`]: how sure to be, pure.
+
+mod actor;
+pub mod confidence;
+mod fan_out;
+pub mod merge;
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::answer::MemberReport;
+use crate::error::{Attempt, Error, ErrorKind, Result};
+use crate::executor::{Committed, Executor};
+use crate::id::DeploymentId;
+use crate::query::Query;
+use crate::router::EnsemblePlan;
+use crate::supervisor::{Address, ChildSpec};
+
+/// One ensemble to run.
+pub struct Job {
+    /// What is asked; a `user` message of it is the question a judge sees.
+    pub query: Arc<Query>,
+    /// Whom, and how their answers become one.
+    pub plan: EnsemblePlan,
+    /// Whether the caller takes deltas, where the merge has any.
+    pub stream: bool,
+    /// When the answer is worth nothing any more.
+    pub deadline: Instant,
+    /// Who makes the calls.
+    pub executor: Arc<Executor>,
+}
+
+/// What came of it.
+pub struct Merged {
+    /// The answer, or its stream.
+    pub committed: Committed,
+    /// Who gave or wrote it.
+    pub model: DeploymentId,
+    /// What every member did, in the order of the plan.
+    pub members: Vec<MemberReport>,
+    /// Share of the answers that say the same as the chosen one.
+    pub agreement: Option<f64>,
+    /// How sure to be, 0..=1.
+    pub confidence: Option<f64>,
+    /// Every call of every member.
+    pub attempts: Vec<Attempt>,
+    /// Dollars of all calls whose price is known.
+    pub cost: Option<f64>,
+}
+
+/// The handle to the ensembler. Cheap to clone.
+#[derive(Clone)]
+pub struct Ensembler {
+    address: Address<actor::Message>,
+}
+
+impl Ensembler {
+    /// An ensembler, and the child to be supervised.
+    pub fn new(path: &str) -> (Self, ChildSpec) {
+        let address = Address::vacant();
+        let child = actor::child(path, address.clone());
+        (Self { address }, child)
+    }
+
+    /// Runs an ensemble. Dropping the future cancels every call of it.
+    ///
+    /// # Errors
+    /// The most useful failure of its members when the quorum cannot be reached.
+    pub async fn run(&self, job: Job) -> Result<Merged> {
+        let gone = || Error::new(ErrorKind::Internal, "the ensembler was restarted, try again");
+        let (reply, answer) = oneshot::channel();
+        self.address.send(actor::Message::Run(Box::new(job), reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    #[doc(hidden)]
+    pub fn poison(&self) {
+        let _ = self.address.send(actor::Message::Poison);
+    }
+}

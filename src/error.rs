@@ -1,0 +1,285 @@
+//! What can go wrong, as a value with a kind, a cause and a way out.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::id::DeploymentId;
+
+/// At most this much of an upstream's error body is kept.
+pub const EXCERPT_BYTES: usize = 2048;
+
+/// The one error type of the crate.
+///
+/// One pointer wide, since it travels in every `Result` of the answer's path.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    param: Option<String>,
+    retry_after: Option<Duration>,
+    upstream: Option<Upstream>,
+    attempts: Vec<Attempt>,
+}
+
+/// What kind of failure it is; everything else follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// The upstream, or our own limit before it, allows no more calls for now.
+    RateLimited,
+    /// Our own queue is full, or we are shutting down.
+    Overloaded,
+    /// The query's deadline passed.
+    Deadline,
+    /// The caller went away or cancelled.
+    Cancelled,
+    /// The deployment's breaker is open.
+    BreakerOpen,
+    /// No deployment can serve the query.
+    NoCandidate,
+    /// The caller is not who it says, or the upstream refused our credential.
+    Auth,
+    /// A budget or an account's credit is used up.
+    Quota,
+    /// The request is wrong.
+    Invalid,
+    /// The prompt is longer than the model's context.
+    ContextLength,
+    /// The upstream refused to answer because of the content.
+    ContentFilter,
+    /// The deployment cannot do what the query needs.
+    Unsupported,
+    /// No connection to the upstream.
+    Connect,
+    /// The upstream was silent for too long.
+    Timeout,
+    /// The upstream answered with a server error.
+    Upstream,
+    /// The answer ended before it was finished.
+    Truncated,
+    /// The upstream's bytes are not what its wire says.
+    Malformed,
+    /// A fault of our own.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The kind's name in logs, metrics, ledger and error bodies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate-limited",
+            Self::Overloaded => "overloaded",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
+            Self::BreakerOpen => "breaker-open",
+            Self::NoCandidate => "no-candidate",
+            Self::Auth => "auth",
+            Self::Quota => "quota",
+            Self::Invalid => "invalid",
+            Self::ContextLength => "context-length",
+            Self::ContentFilter => "content-filter",
+            Self::Unsupported => "unsupported",
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Upstream => "upstream",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the same call to the same deployment may succeed a moment later.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Connect
+                | Self::Timeout
+                | Self::Upstream
+                | Self::Truncated
+                | Self::Malformed
+                | Self::Internal
+        )
+    }
+
+    /// Whether another deployment may succeed where this one failed. What is the caller's own fault
+    /// would fail anywhere; a prompt too long here may fit there.
+    pub fn fallbackable(self) -> bool {
+        self.retryable()
+            || matches!(
+                self,
+                Self::BreakerOpen
+                    | Self::Auth
+                    | Self::Quota
+                    | Self::ContextLength
+                    | Self::Unsupported
+            )
+    }
+
+    /// How much this error tells the caller when several attempts failed; the highest is shown.
+    fn usefulness(self) -> u8 {
+        match self {
+            Self::Invalid | Self::ContextLength | Self::ContentFilter => 6,
+            Self::RateLimited | Self::Quota => 5,
+            Self::Upstream | Self::Timeout | Self::Truncated | Self::Malformed => 4,
+            Self::Connect => 3,
+            Self::Auth => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the upstream said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Upstream {
+    /// Its HTTP status.
+    pub status: u16,
+    /// The start of its body, at most [`EXCERPT_BYTES`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+}
+
+/// One call to one deployment on the way to an answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// Who was asked.
+    pub deployment: DeploymentId,
+    /// `ok`, or the failure's kind.
+    pub outcome: &'static str,
+    /// Milliseconds the call took.
+    pub ms: f64,
+    /// The upstream's status, if it gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind` with a message for the caller: lower case, no full stop, and a way out if there is one.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            upstream: None,
+            attempts: Vec::new(),
+        }))
+    }
+
+    /// A wrong request: `param` names the field.
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::Invalid, message);
+        error.0.param = Some(param.into());
+        error
+    }
+
+    /// The query's deadline passed while `what`.
+    pub fn deadline(what: &str) -> Self {
+        Self::new(
+            ErrorKind::Deadline,
+            format!("the deadline passed while {what}"),
+        )
+    }
+
+    /// Adds when to try again.
+    pub fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.0.retry_after = after;
+        self
+    }
+
+    /// Adds what the upstream said; the body is cut to [`EXCERPT_BYTES`].
+    pub fn with_upstream(mut self, status: u16, body: &[u8]) -> Self {
+        let cut = &body[..body.len().min(EXCERPT_BYTES)];
+        self.0.upstream = Some(Upstream {
+            status,
+            body: String::from_utf8_lossy(cut).into_owned(),
+        });
+        self
+    }
+
+    /// Adds the attempts that led here.
+    pub fn with_attempts(mut self, attempts: Vec<Attempt>) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// The failure's kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What went wrong, in a sentence.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The request's field at fault.
+    pub fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
+    /// When trying again makes sense.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// What the upstream said, if it came to that.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        self.0.upstream.as_ref()
+    }
+
+    /// Every call that was made before giving up, in order.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0.attempts
+    }
+
+    /// Of several failures the one that tells the caller most.
+    pub fn most_useful(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut best: Option<Self> = None;
+        for error in errors {
+            let better = best
+                .as_ref()
+                .is_none_or(|b| error.kind().usefulness() > b.kind().usefulness());
+            if better {
+                best = Some(error);
+            }
+        }
+        best
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("upstream", &self.0.upstream)
+            .field("attempts", &self.0.attempts)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,199 @@
+//! One call to one deployment, up to its first semantic delta.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
+
+use super::live::{self, Live};
+use crate::answer::{Answer, Delta, Deltas};
+use crate::error::{Error, ErrorKind, Result};
+use crate::learning::Latency;
+use crate::provider::{Call, Cell, Guard, Outcome, Report, Timeouts};
+use crate::query::Query;
+
+/// An answer that has begun.
+pub enum Committed {
+    /// All of it.
+    Whole(Answer),
+    /// Its deltas; the first is semantic or follows at once.
+    Stream(Deltas),
+}
+
+impl Committed {
+    /// As a stream; a whole answer becomes one delta a choice.
+    pub fn into_deltas(self) -> Deltas {
+        match self {
+            Self::Whole(answer) => live::replay(answer),
+            Self::Stream(deltas) => deltas,
+        }
+    }
+}
+
+/// What is known of a call when its first phase ends.
+enum First {
+    Whole(Answer),
+    Stream(Vec<Delta>, Deltas),
+}
+
+/// Learned latencies count as known from this many samples on.
+const EVIDENCE: f64 = 20.0;
+/// Times the learned p99 that a first delta may take.
+const PATIENCE: f64 = 3.0;
+/// Nobody is given up sooner than this: streamed, and whole, where the length of the answer counts too.
+const IMPATIENT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// An attempt cut by the query's own deadline counts against the deployment from this silence on, while
+/// nothing is learned; otherwise short deadlines would hide a deployment that hangs.
+const SUSPICIOUS: Duration = Duration::from_secs(5);
+
+/// How long to wait for the first sign of an answer.
+fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
+    let (learned, floor) =
+        if stream { (&latency.ttft, IMPATIENT[0]) } else { (&latency.total, IMPATIENT[1]) };
+    if learned.evidence() < EVIDENCE {
+        return timeouts.first_token;
+    }
+    let Some(p99) = learned.quantile(0.99) else { return timeouts.first_token };
+    Duration::from_secs_f64(PATIENCE * p99).clamp(floor.min(timeouts.first_token), timeouts.first_token)
+}
+
+/// Asks `cell` once. Whole answers are complete when this returns unless `stream` is set.
+pub(super) async fn attempt(
+    cell: &Arc<Cell>,
+    query: &Arc<Query>,
+    stream: bool,
+    wait: bool,
+    deadline: Instant,
+) -> Result<Committed> {
+    let deployment = cell.deployment.load_full();
+    let span = tracing::info_span!(
+        "attempt",
+        gen_ai.operation.name = "chat",
+        gen_ai.provider.name = %deployment.vendor,
+        gen_ai.request.model = %deployment.model,
+        quorate.deployment = %deployment.id,
+        gen_ai.usage.input_tokens = tracing::field::Empty,
+        gen_ai.usage.output_tokens = tracing::field::Empty,
+        error.type = tracing::field::Empty,
+    );
+    let entered = span.clone();
+    async move {
+        let tokens =
+            query.estimated_input_tokens().saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
+        let guard = cell.admit(tokens, wait, deadline).await?;
+        let latency = cell.snapshot.load().latency;
+        let patience = patience(&deployment.timeouts, &latency, stream);
+        let started = Instant::now();
+        let call = Call {
+            query: Arc::clone(query),
+            model: deployment.model.as_str().into(),
+            stream,
+            deadline,
+        };
+        let first = first_sign(cell, call, started + patience, deadline);
+        match first.await {
+            Ok(first) => commit(first, guard, started, stream, deployment.timeouts.idle, deadline, entered).await,
+            Err(error) => Err(failed(guard, error, started.elapsed(), patience, &latency)),
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// Output tokens assumed where the caller set no limit.
+const EXPECTED_OUTPUT: u32 = 512;
+
+/// Makes the call and waits for a whole answer or a semantic delta. A panic becomes an error.
+async fn first_sign(cell: &Cell, call: Call, patience: Instant, deadline: Instant) -> Result<First> {
+    let provider = Arc::clone(&cell.provider.load());
+    let work = AssertUnwindSafe(async move {
+        match provider.call(call).await? {
+            Outcome::Whole(answer) => Ok(First::Whole(answer)),
+            Outcome::Stream(mut deltas) => {
+                let mut opening = Vec::new();
+                loop {
+                    match deltas.next().await {
+                        None => return Err(live::truncated()),
+                        Some(Err(error)) => return Err(error),
+                        Some(Ok(delta)) => {
+                            let semantic = delta.is_semantic();
+                            opening.push(delta);
+                            if semantic {
+                                return Ok(First::Stream(opening, deltas));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+    .catch_unwind();
+    match timeout_at(patience.min(deadline), work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(panicked(&*panic)),
+        Err(_) if patience < deadline => {
+            Err(Error::new(ErrorKind::Timeout, "the upstream did not begin to answer in time"))
+        }
+        Err(_) => Err(Error::deadline("waiting for the upstream")),
+    }
+}
+
+/// Reports a failed first phase and hands the error on.
+fn failed(mut guard: Guard, error: Error, took: Duration, patience: Duration, latency: &Latency) -> Error {
+    let known = latency.ttft.evidence() >= EVIDENCE || latency.total.evidence() >= EVIDENCE;
+    let suspicious = if known { patience / 2 } else { SUSPICIOUS.min(patience) };
+    let report = match error.kind() {
+        ErrorKind::Deadline if took >= suspicious => {
+            Report::Failure(Error::new(ErrorKind::Timeout, "silent until the query's deadline"))
+        }
+        ErrorKind::Cancelled => Report::Neutral,
+        _ => Report::Failure(error.clone()),
+    };
+    tracing::Span::current().record("error.type", error.kind().name());
+    tracing::info!(%error, took_ms = took.as_millis() as u64, "attempt failed");
+    guard.report(report);
+    error
+}
+
+/// Turns the first sign into an answer that has begun.
+async fn commit(
+    first: First,
+    mut guard: Guard,
+    started: Instant,
+    stream: bool,
+    idle: Duration,
+    deadline: Instant,
+    span: tracing::Span,
+) -> Result<Committed> {
+    match first {
+        First::Whole(answer) => {
+            if answer.choices.is_empty() {
+                let error = Error::new(ErrorKind::Malformed, "the upstream's answer has no choices");
+                guard.report(Report::Failure(error.clone()));
+                return Err(error);
+            }
+            live::record_usage(&span, answer.usage);
+            guard.report(Report::Success { ttft: None, total: started.elapsed(), usage: answer.usage });
+            Ok(Committed::Whole(answer))
+        }
+        First::Stream(opening, rest) => {
+            let live = Live::new(opening, rest, guard, started, idle, deadline, span).into_deltas();
+            if stream {
+                return Ok(Committed::Stream(live));
+            }
+            live::collect(live).await.map(Committed::Whole)
+        }
+    }
+}
+
+/// A panic as an error; its message is ours to log, not the caller's to read.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?");
+    tracing::error!(panic = text, "a provider panicked");
+    Error::new(ErrorKind::Internal, "the provider panicked")
+}

@@ -1,0 +1,226 @@
+//! A stream past its first semantic delta: watched for silence, truncation, the deadline and panics, and
+//! accounted for when it ends or is dropped.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::attempt::panicked;
+use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, Reply, ToolCallDelta, Usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::provider::{Guard, Report};
+use crate::query::ToolCall;
+
+pub(super) struct Live {
+    opening: VecDeque<Delta>,
+    rest: BoxStream<'static, Result<Delta>>,
+    guard: Option<Guard>,
+    started: Instant,
+    ttft: Duration,
+    idle: Duration,
+    deadline: Instant,
+    usage: Option<Usage>,
+    finished: bool,
+    span: tracing::Span,
+}
+
+pub(super) fn truncated() -> Error {
+    Error::new(ErrorKind::Truncated, "the upstream's stream ended before its answer did")
+}
+
+pub(super) fn record_usage(span: &tracing::Span, usage: Option<Usage>) {
+    if let Some(usage) = usage {
+        span.record("gen_ai.usage.input_tokens", usage.input);
+        span.record("gen_ai.usage.output_tokens", usage.output);
+    }
+}
+
+impl Live {
+    pub fn new(
+        opening: Vec<Delta>,
+        rest: Deltas,
+        guard: Guard,
+        started: Instant,
+        idle: Duration,
+        deadline: Instant,
+        span: tracing::Span,
+    ) -> Self {
+        Self {
+            opening: opening.into(),
+            rest,
+            guard: Some(guard),
+            started,
+            ttft: started.elapsed(),
+            idle,
+            deadline,
+            usage: None,
+            finished: false,
+            span,
+        }
+    }
+
+    pub fn into_deltas(self) -> Deltas {
+        stream::unfold(self, |mut live| async move {
+            let item = live.next().await?;
+            Some((item, live))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<Delta>> {
+        // Without a guard the end has been told.
+        self.guard.as_ref()?;
+        if let Some(delta) = self.opening.pop_front() {
+            return Some(Ok(self.seen(delta)));
+        }
+        let quiet = Instant::now() + self.idle;
+        let next = AssertUnwindSafe(self.rest.next()).catch_unwind();
+        let error = match timeout_at(quiet.min(self.deadline), next).await {
+            Ok(Ok(Some(Ok(delta)))) => return Some(Ok(self.seen(delta))),
+            Ok(Ok(Some(Err(error)))) => error,
+            Ok(Ok(None)) => truncated(),
+            Ok(Err(panic)) => panicked(&*panic),
+            Err(_) if quiet < self.deadline => {
+                Error::new(ErrorKind::Timeout, "the upstream fell silent in the middle of its answer")
+            }
+            Err(_) => Error::deadline("the answer was being streamed"),
+        };
+        let mut guard = self.guard.take()?;
+        if self.finished {
+            // Whatever follows the finish reason does not change the answer.
+            record_usage(&self.span, self.usage);
+            let total = self.started.elapsed();
+            guard.report(Report::Success { ttft: Some(self.ttft), total, usage: self.usage });
+            return None;
+        }
+        self.span.record("error.type", error.kind().name());
+        if error.kind() != ErrorKind::Deadline {
+            guard.report(Report::Failure(error.clone()));
+        }
+        Some(Err(error))
+    }
+
+    fn seen(&mut self, delta: Delta) -> Delta {
+        self.finished |= delta.finishes();
+        self.usage = delta.usage.or(self.usage);
+        delta
+    }
+}
+
+/// Reads a stream to its end and puts the pieces together.
+pub(crate) async fn collect(mut deltas: Deltas) -> Result<Answer> {
+    let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
+    let mut usage = None;
+    let mut model = String::new();
+    while let Some(delta) = deltas.next().await {
+        let delta = delta?;
+        usage = delta.usage.or(usage);
+        if model.is_empty() {
+            model = delta.model.unwrap_or_default();
+        }
+        for piece in delta.choices {
+            let choice = choices.entry(piece.index).or_insert_with(|| Choice {
+                index: piece.index,
+                message: Reply::default(),
+                ..Choice::default()
+            });
+            add(choice, piece);
+        }
+    }
+    Ok(Answer { choices: choices.into_values().collect(), usage, model, ..Answer::default() })
+}
+
+fn add(choice: &mut Choice, piece: ChoiceDelta) {
+    let message = &mut choice.message;
+    let slots = [
+        (&mut message.content, piece.content),
+        (&mut message.reasoning_content, piece.reasoning),
+        (&mut message.refusal, piece.refusal),
+    ];
+    for (slot, text) in slots {
+        if let Some(text) = text {
+            slot.get_or_insert_default().push_str(&text);
+        }
+    }
+    for call in piece.tool_calls {
+        add_call(&mut message.tool_calls, call);
+    }
+    choice.finish = piece.finish.or(choice.finish.take());
+    if let Some(logprobs) = piece.logprobs {
+        join_logprobs(&mut choice.logprobs, logprobs);
+    }
+}
+
+fn add_call(calls: &mut Vec<ToolCall>, piece: ToolCallDelta) {
+    // Pieces come in order; an index far ahead would only be a way to make us allocate.
+    let index = (piece.index as usize).min(calls.len());
+    if index == calls.len() {
+        calls.push(ToolCall { kind: "function".into(), ..ToolCall::default() });
+    }
+    let call = &mut calls[index];
+    if let Some(id) = piece.id {
+        call.id = id;
+    }
+    if let Some(kind) = piece.kind {
+        call.kind = kind;
+    }
+    if let Some(function) = piece.function {
+        call.function.name.push_str(function.name.as_deref().unwrap_or_default());
+        call.function.arguments.push_str(function.arguments.as_deref().unwrap_or_default());
+    }
+}
+
+/// Log probabilities come as `{"content": [...]}` pieces whose lists are to be joined.
+fn join_logprobs(whole: &mut Option<serde_json::Value>, piece: serde_json::Value) {
+    let list = |value: &mut serde_json::Value| match value.get_mut("content") {
+        Some(serde_json::Value::Array(list)) => Some(std::mem::take(list)),
+        _ => None,
+    };
+    let mut piece = piece;
+    match whole {
+        None => *whole = Some(piece),
+        Some(whole) => {
+            let more = list(&mut piece).unwrap_or_default();
+            if let Some(serde_json::Value::Array(all)) = whole.get_mut("content") {
+                all.extend(more);
+            }
+        }
+    }
+}
+
+/// A whole answer as a stream: one delta per choice, then its end.
+pub(super) fn replay(answer: Answer) -> Deltas {
+    let mut deltas = Vec::new();
+    for choice in answer.choices {
+        let message = choice.message;
+        let tool_calls = message.tool_calls.into_iter().zip(0..).map(|(call, index)| ToolCallDelta {
+            index,
+            id: Some(call.id),
+            kind: Some(call.kind),
+            function: Some(crate::answer::FunctionDelta {
+                name: Some(call.function.name),
+                arguments: Some(call.function.arguments),
+            }),
+        });
+        let piece = ChoiceDelta {
+            index: choice.index,
+            content: message.content,
+            reasoning: message.reasoning_content,
+            refusal: message.refusal,
+            tool_calls: tool_calls.collect(),
+            finish: None,
+            logprobs: choice.logprobs,
+        };
+        let end = ChoiceDelta { index: choice.index, finish: choice.finish, ..ChoiceDelta::default() };
+        deltas.push(Ok(Delta { choices: vec![piece], ..Delta::default() }));
+        deltas.push(Ok(Delta { choices: vec![end], ..Delta::default() }));
+    }
+    if let Some(Ok(last)) = deltas.last_mut() {
+        last.usage = answer.usage;
+    }
+    stream::iter(deltas).boxed()
+}

@@ -1,0 +1,251 @@
+//! HTTP: the OpenAI wire, health, metrics. The same service answers on TCP and on the Unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/chat/completions` | OpenAI's chat completion, whole or streamed |
+//! | `GET /v1/models`, `/v1/models/{id}` | every name a query may ask for |
+//! | `POST /v1/explain` | the plan of a chat request, nobody asked |
+//! | `POST /v1/feedback` | takes a judgement of an answer |
+//! | `GET /v1/status` | what is going on |
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200 while queries are accepted, else 503 |
+//! | `GET /metrics` | Prometheus text |
+
+pub(in crate::gateway) mod body;
+pub(in crate::gateway) mod chat;
+pub(in crate::gateway) mod ops;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use super::auth::Caller;
+use super::io::Patient;
+use super::listener::Loop;
+use super::{Doors, Entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::DecisionId;
+use crate::supervisor::task;
+use crate::wire::openai;
+
+/// The body of every response.
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_QUORATE_MODEL: HeaderName = HeaderName::from_static("x-quorate-model");
+const X_QUORATE_DECISION: HeaderName = HeaderName::from_static("x-quorate-decision");
+
+/// Request line and headers together must fit.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// Where a connection comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// TCP, from this address.
+    Tcp(std::net::IpAddr),
+    /// The Unix socket, from this user.
+    Socket(Caller),
+}
+
+pub(super) fn accept_loop(listener: Arc<TcpListener>, doors: Arc<Doors>) -> Loop {
+    Arc::new(move || {
+        let (listener, doors) = (Arc::clone(&listener), Arc::clone(&doors));
+        Box::pin(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    // The doors stay shut until the listener's actor is stopped.
+                    () = doors.closed() => return std::future::pending().await,
+                };
+                match accepted {
+                    Ok((stream, peer)) => {
+                        // Without it, small writes wait for the peer's delayed acknowledgement: 40 ms a token.
+                        let _ = stream.set_nodelay(true);
+                        let Some(entry) = doors.enter("http") else { continue };
+                        let origin = Origin::Tcp(peer.ip());
+                        task::spawn(serve(stream, Bytes::new(), origin, entry));
+                    }
+                    Err(error) => accept_failed("http", &error).await,
+                }
+            }
+        })
+    })
+}
+
+/// Out of descriptors, most likely: a pause lets connections end, where a tight loop would not.
+pub(super) async fn accept_failed(listener: &'static str, error: &std::io::Error) {
+    tracing::warn!(listener, %error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// Serves one connection to its end. It belongs to nobody but its peer: it ends when the peer leaves, is too
+/// slow, or the doors close and its answers are out.
+pub(super) async fn serve<S>(stream: S, peeked: Bytes, origin: Origin, entry: Entry)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let doors = Arc::clone(&entry.doors);
+    let server = doors.server();
+    let io = TokioIo::new(Patient::new(stream, peeked, server.write_timeout));
+    let closing = Arc::clone(&doors);
+    let service = service_fn(move |request| {
+        let (doors, origin) = (Arc::clone(&doors), origin.clone());
+        async move { Ok::<_, Infallible>(answer(request, origin, doors).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.read_timeout)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.closed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+    drop(entry);
+}
+
+/// One request, of which everything but its body has been read.
+struct Asked {
+    request: Request<Incoming>,
+    caller: Caller,
+    doors: Arc<Doors>,
+}
+
+async fn answer(request: Request<Incoming>, origin: Origin, doors: Arc<Doors>) -> Response<Body> {
+    let id = request_id(request.headers());
+    let mut response = match route(request, origin, doors).await {
+        Ok(response) => response,
+        Err(error) => refuse(&error),
+    };
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    response
+}
+
+async fn route(
+    request: Request<Incoming>,
+    origin: Origin,
+    doors: Arc<Doors>,
+) -> Result<Response<Body>> {
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/healthz" => return Ok(text(StatusCode::OK, "ok\n")),
+        "/readyz" if doors.orchestrator.is_ready() => return Ok(text(StatusCode::OK, "ready\n")),
+        "/readyz" => return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+        _ => {}
+    }
+    let auth = doors.auth();
+    let caller = match origin {
+        Origin::Socket(caller) => caller,
+        Origin::Tcp(address) => {
+            if !auth.asks_for_keys() {
+                not_from_a_web_page(request.headers())?;
+            }
+            let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            auth.http(shown, &address.to_string())?
+        }
+    };
+    let post = request.method() == Method::POST;
+    let get = request.method() == Method::GET;
+    let asked = Asked { request, caller, doors };
+    match path.as_str() {
+        "/v1/chat/completions" if post => chat::complete(asked).await,
+        "/v1/explain" if post => ops::explain(asked).await,
+        "/v1/feedback" if post => ops::feedback(asked).await,
+        "/v1/models" if get => Ok(ops::models(&asked)),
+        "/v1/status" if get => ops::status(&asked),
+        "/metrics" if get => ops::metrics(&asked),
+        _ if get && path.starts_with("/v1/models/") => ops::model(&asked, &path["/v1/models/".len()..]),
+        "/v1/chat/completions" | "/v1/explain" | "/v1/feedback" | "/v1/models" | "/v1/status" | "/metrics" => {
+            let mut response = refuse(&Error::invalid("method", format!("{path} does not take this method")));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            Ok(response)
+        }
+        _ => {
+            let mut response = refuse(&Error::invalid("path", "there is nothing at this path; see /v1/models"));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            Ok(response)
+        }
+    }
+}
+
+/// Without keys, whatever runs on this machine may ask; a web page that the user happens to visit may not. Its
+/// requests carry an `Origin`, or by DNS rebinding a `Host` that is neither an address nor `localhost`.
+fn not_from_a_web_page(headers: &HeaderMap) -> Result<()> {
+    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let local = |host: &str| {
+        let host = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(h, _)| h);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+    };
+    if let Some(origin) = text(ORIGIN)
+        && !origin.split_once("://").is_some_and(|(_, host)| local(host))
+    {
+        return Err(Error::new(ErrorKind::Auth, "requests of web pages need an API key: configure [[keys]]"));
+    }
+    match text(HOST) {
+        Some(host) if !local(host) => {
+            let message = "without configured [[keys]], the Host must be localhost or an address";
+            Err(Error::new(ErrorKind::Auth, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The caller's own id if it is sane, else a fresh one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|id| {
+        (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| header(DecisionId::new().as_str()))
+}
+
+/// A header's value; what cannot be one becomes empty.
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// An error as the OpenAI wire has it.
+fn refuse(error: &Error) -> Response<Body> {
+    let (status, body) = openai::error::write(error);
+    let mut response = json(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
+    if let Some(after) = error.retry_after() {
+        // Whole seconds, rounded up: coming too early helps nobody.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, header(&seconds.max(1).to_string()));
+    }
+    response
+}
+
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    typed(status, "application/json", body)
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    let value = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    response
+}

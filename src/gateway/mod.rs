@@ -1,0 +1,204 @@
+//! The gateway: the doors to the orchestrator.
+//!
+//! - [`http`]: the OpenAI wire, health, metrics, on TCP; the same on the Unix socket.
+//! - [`socket`]: JSON-RPC 2.0 on the Unix socket.
+//! - [`auth`]: who is it?
+//! - `listener`: the actors that hold the doors open.
+//! - `io`: slow peers and peeked bytes.
+//!
+//! The gateway parses, authenticates and bounds. It knows wire formats and nothing of models.
+
+pub mod auth;
+pub mod http;
+mod io;
+mod listener;
+pub mod socket;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::Server;
+use crate::error::{Error, ErrorKind, Result};
+use crate::orchestrator::Orchestrator;
+use crate::supervisor::{self, Address, ChildSpec, Exhausted, Intensity, Settings, Strategy, Supervisor};
+use crate::telemetry;
+
+use auth::Auth;
+
+/// What the host lends to the doors.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Renders the metrics for `GET /metrics`; without it that answers 404.
+    pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// Reads the configuration again and puts it in force, for the socket's `reload`.
+    pub reload: Option<Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>>,
+}
+
+/// What every connection shares.
+pub(crate) struct Doors {
+    pub orchestrator: Orchestrator,
+    pub hooks: Hooks,
+    /// True once the doors close; connections finish what they have.
+    pub closing: watch::Sender<bool>,
+    /// True once somebody asked for the end over the socket.
+    pub asked_to_stop: watch::Sender<bool>,
+    open: AtomicUsize,
+}
+
+impl Doors {
+    /// The limits in force.
+    pub fn server(&self) -> Server {
+        self.orchestrator.config().server.clone()
+    }
+
+    /// Who may enter, under the configuration in force.
+    pub fn auth(&self) -> Auth {
+        Auth::new(&self.orchestrator.config().keys)
+    }
+
+    /// Returns when the doors close.
+    pub async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        // The sender lives in `self`, so the only way to return is the change.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+
+    /// Counts a connection; `None` if there are too many.
+    fn enter(self: &Arc<Self>, listener: &'static str) -> Option<Entry> {
+        let limit = self.orchestrator.config().server.max_connections;
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(listener, limit, "too many connections, one refused");
+            return None;
+        }
+        telemetry::connections(listener, 1.0);
+        Some(Entry { doors: Arc::clone(self), listener })
+    }
+}
+
+/// A counted connection.
+struct Entry {
+    doors: Arc<Doors>,
+    listener: &'static str,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.doors.open.fetch_sub(1, Ordering::Relaxed);
+        telemetry::connections(self.listener, -1.0);
+    }
+}
+
+/// Bound doors, not yet open.
+pub struct Gateway {
+    doors: Arc<Doors>,
+    http: Option<Arc<TcpListener>>,
+    socket: Option<Arc<socket::Bound>>,
+}
+
+/// How long connections may take to close once their answers are out.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// Binds the doors that the orchestrator's configuration names.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid), naming the address or path and what is wrong with it.
+    pub async fn bind(orchestrator: Orchestrator, hooks: Hooks) -> Result<Self> {
+        let server = orchestrator.config().server.clone();
+        let http = match server.http {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                let bound = bound.map_err(|error| {
+                    Error::new(ErrorKind::Invalid, format!("server.http: {address} cannot be bound: {error}"))
+                })?;
+                Some(Arc::new(bound))
+            }
+            None => None,
+        };
+        let socket = match &server.socket {
+            Some(path) => Some(Arc::new(socket::Bound::new(path)?)),
+            None => None,
+        };
+        let doors = Doors {
+            orchestrator,
+            hooks,
+            closing: watch::Sender::new(false),
+            asked_to_stop: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+        };
+        Ok(Self { doors: Arc::new(doors), http, socket })
+    }
+
+    /// The address of the HTTP door, its port resolved.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.local_addr().ok()
+    }
+
+    /// The path of the socket.
+    pub fn socket(&self) -> Option<&Path> {
+        Some(self.socket.as_ref()?.path())
+    }
+
+    /// Opens the doors until `shutdown` is ready or somebody asks for the end over the socket; then closes them,
+    /// lets running queries end within the configured time, and shuts the orchestrator down.
+    ///
+    /// # Errors
+    /// If the orchestrator ends by itself.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+        let Self { doors, http, socket } = self;
+        let mut children = Vec::new();
+        if let Some(http) = http {
+            children.push(listener::child("http", http::accept_loop(http, Arc::clone(&doors))));
+        }
+        let path: Option<PathBuf> = socket.as_ref().map(|bound| bound.path().to_owned());
+        if let Some(socket) = socket {
+            children.push(listener::child("socket", socket::accept_loop(socket, Arc::clone(&doors))));
+        }
+        doors.orchestrator.supervise(listeners(&doors.orchestrator, children)).await?;
+        let mut asked = doors.asked_to_stop.subscribe();
+        let ended = doors.orchestrator.closed();
+        let by_itself = tokio::select! {
+            () = shutdown => false,
+            _ = asked.wait_for(|asked| *asked) => false,
+            () = ended => true,
+        };
+        if by_itself {
+            return Err(Error::new(ErrorKind::Internal, "the root supervisor gave up; see the log"));
+        }
+        doors.closing.send_replace(true);
+        let patience = doors.server().shutdown_timeout;
+        doors.orchestrator.shutdown(patience).await;
+        let until = tokio::time::Instant::now() + LINGER;
+        while doors.open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Some(path) = path {
+            // Removed last: a client that finds no socket knows that we are gone.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+}
+
+/// The supervisor of the accept loops.
+fn listeners(orchestrator: &Orchestrator, children: Vec<ChildSpec>) -> ChildSpec {
+    let settings = Settings {
+        instance: orchestrator.instance().to_owned(),
+        path: "root/listeners".into(),
+        strategy: Strategy::OneForOne,
+        intensity: Intensity { max_restarts: 10, window: Duration::from_secs(60) },
+        exhausted: Exhausted::Escalate,
+        tree: orchestrator.tree().clone(),
+    };
+    let address: Address<supervisor::Message> = Address::vacant();
+    ChildSpec::new("listeners", address, move || (Supervisor, (settings.clone(), children.clone())))
+}

@@ -1,0 +1,116 @@
+//! The Unix socket: JSON-RPC 2.0, one object a line; or HTTP, when the first byte is not `{`.
+//!
+//! - [`Bound`]: the socket's file, its permissions, and the lock that says whose it is.
+//! - `connection`: one peer speaking JSON-RPC.
+//! - `rpc`: the methods.
+
+mod connection;
+mod rpc;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use super::auth::Caller;
+use super::http::{self, Origin, accept_failed};
+use super::listener::Loop;
+use super::{Doors, Entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::supervisor::task;
+
+/// A bound socket.
+pub struct Bound {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Held while we live: only who holds it may remove a stale socket.
+    _lock: File,
+}
+
+impl Bound {
+    /// Binds `path` with mode 0600, in a directory made with mode 0700 if there was none. A socket that another
+    /// process left behind is removed, one that another process serves is not.
+    pub(super) fn new(path: &Path) -> Result<Self> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            let path = path.display();
+            Error::new(ErrorKind::Invalid, format!("server.socket: {what} {path}: {error}"))
+        };
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|error| failed("cannot make the directory of", &error))?;
+        }
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(|error| failed("cannot open the lock of", &error))?;
+        if lock.try_lock().is_err() {
+            return Err(failed("another daemon serves", &"stop it, or choose another path"));
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                fs::remove_file(path).map_err(|error| failed("cannot remove the stale", &error))?;
+            }
+            Ok(_) => return Err(failed("there is something that is no socket at", &"choose another path")),
+            Err(_) => {}
+        }
+        // Bound under a name of its own and renamed once its mode is set: nobody can connect in between.
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        let _ = fs::remove_file(&fresh);
+        let listener = UnixListener::bind(&fresh).map_err(|error| failed("cannot bind", &error))?;
+        fs::set_permissions(&fresh, Permissions::from_mode(0o600))
+            .and_then(|()| fs::rename(&fresh, path))
+            .map_err(|error| failed("cannot set the mode of", &error))?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+pub(super) fn accept_loop(bound: Arc<Bound>, doors: Arc<Doors>) -> Loop {
+    Arc::new(move || {
+        let (bound, doors) = (Arc::clone(&bound), Arc::clone(&doors));
+        Box::pin(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = bound.listener.accept() => accepted,
+                    () = doors.closed() => return std::future::pending().await,
+                };
+                match accepted {
+                    Ok((stream, _)) => {
+                        let Some(entry) = doors.enter("socket") else { continue };
+                        task::spawn(serve(stream, entry));
+                    }
+                    Err(error) => accept_failed("socket", &error).await,
+                }
+            }
+        })
+    })
+}
+
+/// Finds out what the peer speaks, then serves it. See [`http::serve`] for whose task this is.
+async fn serve(mut stream: UnixStream, entry: Entry) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let caller = Caller::peer(peer.uid());
+    let mut first = BytesMut::with_capacity(4096);
+    let within = entry.doors.server().read_timeout;
+    match timeout(within, stream.read_buf(&mut first)).await {
+        Ok(Ok(1..)) => {}
+        // Nothing was said in time, or the peer left.
+        _ => return,
+    }
+    if first.starts_with(b"{") {
+        connection::serve(stream, first, caller, entry).await;
+    } else {
+        let first: Bytes = first.freeze();
+        http::serve(stream, first, Origin::Socket(caller), entry).await;
+    }
+}

@@ -1,0 +1,260 @@
+//! The ledger actor.
+//!
+//! Started by the root supervisor, first of all and so stopped last. Owns the rows not yet written and the
+//! timers. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are tried again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::store::PRUNE_ROWS;
+use super::{Cell, DecisionRow, Shared, Store};
+use crate::supervisor::{Address, ChildSpec, Heartbeat};
+use crate::telemetry;
+
+/// When to write, and how much to keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Rows wait at most this long.
+    pub flush: Duration,
+    /// Learned state is written this often.
+    pub checkpoint: Duration,
+    /// Rows older than this are deleted.
+    pub max_age: Duration,
+    /// Rows beyond this many are deleted, the oldest first.
+    pub max_rows: u64,
+}
+
+pub(super) enum Message {
+    /// One more row.
+    Record(Box<DecisionRow>),
+    /// The flush interval is over.
+    Tick,
+    /// Write everything now and tell when done.
+    Flush(oneshot::Sender<()>),
+    /// A write ended; rows that could not be written come back.
+    Written(Result<(), (String, Vec<DecisionRow>)>),
+    /// New settings.
+    Configure(Settings),
+    /// See [`Heartbeat`].
+    Ping(Instant),
+}
+
+impl Heartbeat for Message {
+    fn ping(at: Instant) -> Self {
+        Self::Ping(at)
+    }
+}
+
+/// This many rows are written without waiting for the interval.
+const BATCH: usize = 512;
+/// Old rows are looked for this often.
+const PRUNE: Duration = Duration::from_secs(60);
+
+pub(super) struct LedgerActor {
+    path: String,
+    shared: Arc<Shared>,
+    cells: Arc<dyn Fn() -> Vec<Cell> + Send + Sync>,
+}
+
+pub(super) fn child(
+    path: &str,
+    address: Address<Message>,
+    shared: Arc<Shared>,
+    settings: Settings,
+    cells: Arc<dyn Fn() -> Vec<Cell> + Send + Sync>,
+) -> ChildSpec {
+    let path = path.to_owned();
+    ChildSpec::new("ledger", address, move || {
+        let actor = LedgerActor { path: path.clone(), shared: Arc::clone(&shared), cells: Arc::clone(&cells) };
+        (actor, settings)
+    })
+    .shutdown(Duration::from_secs(10))
+}
+
+pub(super) struct State {
+    settings: Settings,
+    rows: Vec<DecisionRow>,
+    writing: bool,
+    saved: Instant,
+    pruned: Instant,
+    saved_cells: Vec<Cell>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl State {
+    /// The learned state, if it is time to write it and it changed.
+    fn due_cells(&mut self, cells: &dyn Fn() -> Vec<Cell>, now: Instant, force: bool) -> Vec<Cell> {
+        if !force && now - self.saved < self.settings.checkpoint {
+            return Vec::new();
+        }
+        self.saved = now;
+        let cells = cells();
+        let changed = cells.iter().filter(|cell| !self.saved_cells.contains(cell)).cloned().collect();
+        self.saved_cells = cells;
+        changed
+    }
+}
+
+fn write(store: &mut Store, rows: &[DecisionRow], cells: &[Cell]) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    if !rows.is_empty() {
+        store.append(rows).map_err(|error| said(&error))?;
+    }
+    if !cells.is_empty() {
+        store.save_cells(cells).map_err(|error| said(&error))?;
+    }
+    Ok(())
+}
+
+/// Deletes what is too old or too much, a bounded part of it; the rest goes next time.
+fn forget_old(store: &mut Store, settings: &Settings) {
+    for _ in 0..10 {
+        match store.prune(settings.max_age, settings.max_rows, unix_ms()) {
+            Ok(PRUNE_ROWS) => {}
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(%error, "old decisions could not be deleted"),
+        }
+    }
+}
+
+fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64)
+}
+
+impl LedgerActor {
+    /// Starts a write of all that is due, unless one is under way.
+    fn start_write(&self, myself: &ActorRef<Message>, state: &mut State, force: bool) {
+        if state.writing {
+            return;
+        }
+        let now = Instant::now();
+        let cells = state.due_cells(&*self.cells, now, force);
+        let prune = now - state.pruned >= PRUNE;
+        if state.rows.is_empty() && cells.is_empty() && !prune {
+            for waiting in state.waiting.drain(..) {
+                let _ = waiting.send(());
+            }
+            return;
+        }
+        if prune {
+            state.pruned = now;
+        }
+        state.writing = true;
+        let rows = std::mem::take(&mut state.rows);
+        let settings = state.settings;
+        let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut store = shared.store.lock();
+            let written = write(&mut store, &rows, &cells);
+            if prune {
+                forget_old(&mut store, &settings);
+            }
+            drop(store);
+            let _ = myself.send_message(Message::Written(written.map_err(|error| (error, rows))));
+        });
+    }
+
+    fn written(&self, outcome: Result<(), (String, Vec<DecisionRow>)>, state: &mut State) {
+        state.writing = false;
+        telemetry::ledger_wrote(outcome.is_ok());
+        let mut failure = self.shared.failure.lock();
+        match outcome {
+            Ok(()) => *failure = None,
+            Err((error, mut rows)) => {
+                if failure.is_none() {
+                    tracing::warn!(%error, "the ledger cannot be written; queries go on without it");
+                }
+                *failure = Some(error);
+                // Tried again with the next batch, and nothing of the learned state counts as saved.
+                rows.append(&mut state.rows);
+                state.rows = rows;
+                state.saved_cells.clear();
+                for waiting in state.waiting.drain(..) {
+                    let _ = waiting.send(());
+                }
+            }
+        }
+        drop(failure);
+        self.count(state);
+    }
+
+    fn count(&self, state: &State) {
+        self.shared.pending.store(state.rows.len(), Ordering::Relaxed);
+        telemetry::ledger_pending(state.rows.len());
+    }
+}
+
+impl Actor for LedgerActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Settings;
+
+    async fn pre_start(&self, _: ActorRef<Message>, settings: Settings) -> Result<State, ActorProcessingErr> {
+        let now = Instant::now();
+        Ok(State {
+            settings,
+            rows: Vec::new(),
+            writing: false,
+            saved: now,
+            pruned: now,
+            saved_cells: Vec::new(),
+            waiting: Vec::new(),
+        })
+    }
+
+    async fn post_start(&self, myself: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        myself.send_after(state.settings.flush, || Message::Tick);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Record(row) => {
+                state.rows.push(*row);
+                if state.rows.len() >= BATCH {
+                    self.start_write(&myself, state, false);
+                }
+            }
+            Message::Tick => {
+                self.start_write(&myself, state, false);
+                myself.send_after(state.settings.flush, || Message::Tick);
+            }
+            Message::Flush(done) => {
+                state.waiting.push(done);
+                self.start_write(&myself, state, true);
+            }
+            Message::Written(outcome) => {
+                self.written(outcome, state);
+                if !state.waiting.is_empty() {
+                    // Somebody waits for rows that came while the last batch was written.
+                    self.start_write(&myself, state, true);
+                }
+            }
+            Message::Configure(settings) => state.settings = settings,
+            Message::Ping(at) => telemetry::mailbox_delay(&self.path, at.elapsed()),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let rows = std::mem::take(&mut state.rows);
+        let cells = (self.cells)();
+        let shared = Arc::clone(&self.shared);
+        // The lock waits for a batch under way.
+        let last = tokio::task::spawn_blocking(move || write(&mut shared.store.lock(), &rows, &cells)).await;
+        if let Ok(Err(error)) = last {
+            tracing::error!(%error, "the last batch of the ledger could not be written");
+        }
+        Ok(())
+    }
+}

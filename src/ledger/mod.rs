@@ -1,0 +1,145 @@
+//! The ledger: one row per decision, and the learned state. Durable, and never on the way of an answer.
+//!
+//! - [`Ledger`]: the handle; rows go in and are written soon.
+//! - `actor`: gathers rows into batches and decides when to write.
+//! - [`store`]: SQLite.
+//! - [`learned`]: learned state to cells and back, each cell checked on its own.
+//!
+//! A ledger that cannot write costs its function only: rows are kept as long as memory is bounded, then
+//! dropped and counted, and queries go on.
+
+mod actor;
+pub mod learned;
+pub mod row;
+pub mod store;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::DecisionId;
+use crate::supervisor::{Address, ChildSpec};
+use crate::telemetry;
+
+pub use actor::Settings;
+pub use row::{Cell, DecisionRow, FeedbackOutcome, Quarantined};
+pub use store::Store;
+
+use actor::Message;
+
+/// Rows that may wait for the disk.
+const PENDING: usize = 20_000;
+
+/// The handle to the ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    address: Address<Message>,
+    shared: Arc<Shared>,
+}
+
+/// What outlives an incarnation of the actor.
+struct Shared {
+    store: Mutex<Store>,
+    pending: AtomicUsize,
+    failure: Mutex<Option<String>>,
+}
+
+/// How the ledger fares.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Rows not yet written.
+    pub pending: usize,
+    /// Why the last write failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl Ledger {
+    /// A ledger over an open store, and the child to be supervised. `cells` yields the learned state whenever it
+    /// is to be written.
+    pub fn new(
+        path: &str,
+        store: Store,
+        settings: Settings,
+        cells: Arc<dyn Fn() -> Vec<Cell> + Send + Sync>,
+    ) -> (Self, ChildSpec) {
+        let address = Address::vacant();
+        let shared = Arc::new(Shared {
+            store: Mutex::new(store),
+            pending: AtomicUsize::new(0),
+            failure: Mutex::new(None),
+        });
+        let child = actor::child(path, address.clone(), Arc::clone(&shared), settings, cells);
+        (Self { address, shared }, child)
+    }
+
+    /// Takes a row down. It is written within the flush interval.
+    pub fn record(&self, row: DecisionRow) {
+        if self.shared.pending.fetch_add(1, Ordering::Relaxed) >= PENDING {
+            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
+            telemetry::ledger_dropped(1);
+            return;
+        }
+        if self.address.send(Message::Record(Box::new(row))).is_err() {
+            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
+            telemetry::ledger_dropped(1);
+        }
+    }
+
+    /// The row of a decision, waiting rows included.
+    pub async fn find(&self, id: DecisionId) -> Result<Option<DecisionRow>> {
+        self.flush().await;
+        self.with_store(move |store| store.find(&id)).await
+    }
+
+    /// Takes a judgement down; says whether it is new.
+    pub async fn feedback(
+        &self,
+        id: DecisionId,
+        score: f64,
+        source: String,
+        at: i64,
+    ) -> Result<FeedbackOutcome> {
+        self.with_store(move |store| store.record_feedback(&id, score, &source, at)).await
+    }
+
+    /// Writes everything that waits, learned state included, and returns when it is written or has failed.
+    pub async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.address.send(Message::Flush(reply)).is_ok() {
+            // Closed without an answer: the actor is being restarted.
+            let _ = done.await;
+        }
+    }
+
+    /// How it fares.
+    pub fn health(&self) -> Health {
+        Health {
+            pending: self.shared.pending.load(Ordering::Relaxed),
+            failure: self.shared.failure.lock().clone(),
+        }
+    }
+
+    /// Applies new settings.
+    pub fn configure(&self, settings: Settings) {
+        let _ = self.address.send(Message::Configure(settings));
+    }
+
+    async fn with_store<T, E>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || work(&mut shared.store.lock()).map_err(|e| e.to_string()));
+        let failed = |why: String| Error::new(ErrorKind::Internal, format!("the ledger cannot be read: {why}"));
+        done.await.map_err(|error| failed(error.to_string()))?.map_err(failed)
+    }
+}

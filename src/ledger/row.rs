@@ -1,0 +1,224 @@
+//! What the ledger keeps, as values, and how a decision lies in its table.
+
+use rusqlite::Row;
+use rusqlite::types::{Value, ValueRef};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DecisionId, DeploymentId, UserId};
+
+/// One query and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRow {
+    /// The decision; at most one row has it.
+    pub id: DecisionId,
+    /// When the query ended, in Unix milliseconds. Rows age by it.
+    pub at: i64,
+    /// Who asked.
+    pub user: UserId,
+    /// The lane's name.
+    pub lane: String,
+    /// The task kind's name, if one was told or found.
+    pub task: Option<String>,
+    /// The model as the caller named it.
+    pub asked: String,
+    /// Who answered; `None` if nobody did.
+    pub chosen: Option<DeploymentId>,
+    /// The plan's candidates with scores and reasons, as JSON text.
+    pub candidates: String,
+    /// The calls made, as JSON text.
+    pub attempts: String,
+    /// The members of an ensemble and what they said, as JSON text.
+    pub members: Option<String>,
+    /// `ok`, or the failure's kind.
+    pub outcome: String,
+    /// Milliseconds to the first delta, if it was streamed.
+    pub ttft_ms: Option<f64>,
+    /// Milliseconds from the query's arrival to its end.
+    pub total_ms: f64,
+    /// Of these, milliseconds waiting for admission.
+    pub queue_ms: f64,
+    /// Tokens read.
+    pub input_tokens: u32,
+    /// Tokens written.
+    pub output_tokens: u32,
+    /// Of the tokens read, those the provider had cached; `None` if nobody counted.
+    pub cached_tokens: Option<u32>,
+    /// Dollars, where prices are configured.
+    pub cost: Option<f64>,
+    /// What was asked, only where the operator keeps prompts.
+    pub prompt: Option<String>,
+    /// What was answered, only where the operator keeps prompts.
+    pub answer: Option<String>,
+}
+
+/// The columns of `decisions`, in the order of [`DecisionRow::values`]; `checksum` comes after them.
+pub(super) const COLUMNS: [&str; 20] = [
+    "id",
+    "at",
+    "user",
+    "lane",
+    "task",
+    "asked",
+    "chosen",
+    "candidates",
+    "attempts",
+    "members",
+    "outcome",
+    "ttft_ms",
+    "total_ms",
+    "queue_ms",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cost",
+    "prompt",
+    "answer",
+];
+
+/// How many bytes of the checksum a decision keeps: enough against accidents, a row being about 1 kB.
+pub(super) const ROW_CHECKSUM_BYTES: usize = 8;
+
+impl DecisionRow {
+    /// The row as the table holds it.
+    pub(super) fn values(&self) -> [Value; COLUMNS.len()] {
+        let text = |text: &str| Value::Text(text.to_owned());
+        [
+            text(self.id.as_str()),
+            self.at.into(),
+            text(self.user.as_str()),
+            text(&self.lane),
+            self.task.clone().into(),
+            text(&self.asked),
+            self.chosen.as_ref().map(|id| id.as_str().to_owned()).into(),
+            text(&self.candidates),
+            text(&self.attempts),
+            self.members.clone().into(),
+            text(&self.outcome),
+            self.ttft_ms.map(real).into(),
+            real(self.total_ms).into(),
+            real(self.queue_ms).into(),
+            self.input_tokens.into(),
+            self.output_tokens.into(),
+            self.cached_tokens.into(),
+            self.cost.map(real).into(),
+            self.prompt.clone().into(),
+            self.answer.clone().into(),
+        ]
+    }
+
+    /// The row back from the table; an error says what is wrong with it.
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, String> {
+        let mut values = Vec::with_capacity(COLUMNS.len());
+        for column in 0..COLUMNS.len() {
+            values.push(row.get_ref(column).map_err(|error| error.to_string())?);
+        }
+        let sum = checksum(values);
+        if row.get_ref(COLUMNS.len()) != Ok(ValueRef::Blob(&sum[..ROW_CHECKSUM_BYTES])) {
+            return Err("checksum does not match".into());
+        }
+        Self::convert(row).map_err(|error| error.to_string())
+    }
+
+    fn convert(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let chosen: Option<String> = row.get(6)?;
+        Ok(Self {
+            id: row.get::<_, String>(0)?.into(),
+            at: row.get(1)?,
+            user: row.get::<_, String>(2)?.into(),
+            lane: row.get(3)?,
+            task: row.get(4)?,
+            asked: row.get(5)?,
+            chosen: chosen.map(DeploymentId::from),
+            candidates: row.get(7)?,
+            attempts: row.get(8)?,
+            members: row.get(9)?,
+            outcome: row.get(10)?,
+            ttft_ms: row.get(11)?,
+            total_ms: row.get(12)?,
+            queue_ms: row.get(13)?,
+            input_tokens: row.get(14)?,
+            output_tokens: row.get(15)?,
+            cached_tokens: row.get(16)?,
+            cost: row.get(17)?,
+            prompt: row.get(18)?,
+            answer: row.get(19)?,
+        })
+    }
+}
+
+/// SQLite keeps no NaN and no negative zero, which would spoil a row or its checksum.
+fn real(number: f64) -> f64 {
+    if number.is_finite() {
+        number + 0.0
+    } else {
+        0.0
+    }
+}
+
+/// A piece of learned state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What it is about, e.g. `deployment:east/m1:latency`; at most one cell has it.
+    pub key: String,
+    /// The version of the payload's shape.
+    pub version: u32,
+    /// What was learned, as JSON text.
+    pub payload: String,
+}
+
+impl Cell {
+    /// Over all that the cell says.
+    pub(super) fn checksum(&self) -> [u8; 32] {
+        checksum([
+            ValueRef::Text(self.key.as_bytes()),
+            ValueRef::Integer(self.version.into()),
+            ValueRef::Text(self.payload.as_bytes()),
+        ])
+    }
+}
+
+/// A cell that was taken out of use; the database keeps what is left of it in the table `quarantine`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// The cell's key, as far as it can be read.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What became of a judgement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FeedbackOutcome {
+    /// It is the source's first on this decision.
+    Recorded,
+    /// The source said the same before; nothing changed.
+    Repeated,
+    /// The source changed its mind.
+    Changed {
+        /// What it said before.
+        previous: f64,
+    },
+    /// No such decision is kept.
+    Unknown,
+}
+
+/// BLAKE3 over the values with their types and lengths, so that no two lists share a sum by shifting a
+/// boundary.
+pub(super) fn checksum<'a>(values: impl IntoIterator<Item = ValueRef<'a>>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |kind: u8, bytes: &[u8]| {
+        hasher.update(&[kind]);
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for value in values {
+        match value {
+            ValueRef::Null => add(0, &[]),
+            ValueRef::Integer(number) => add(1, &number.to_le_bytes()),
+            ValueRef::Real(number) => add(2, &number.to_bits().to_le_bytes()),
+            ValueRef::Text(text) => add(3, text),
+            ValueRef::Blob(bytes) => add(4, bytes),
+        }
+    }
+    hasher.finalize().into()
+}

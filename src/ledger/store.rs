@@ -1,0 +1,279 @@
+//! The ledger's database: decisions, feedback and learned cells in one SQLite file.
+//!
+//! Synchronous, and owned by one thread at a time: the ledger's actor wraps it. The file is in WAL mode with
+//! `synchronous = normal`: a killed process loses no committed transaction, a power cut at most the latest
+//! ones, and neither leaves half a transaction behind. Decisions and cells carry a checksum of their own,
+//! since SQLite's pages have none.
+
+mod cells;
+mod open;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+
+use super::row::{COLUMNS, DecisionRow, FeedbackOutcome, ROW_CHECKSUM_BYTES, checksum};
+use crate::id::DecisionId;
+
+/// At most this many decisions are removed by one [`Store::prune`].
+pub const PRUNE_ROWS: usize = 10_000;
+/// So many are removed in one transaction.
+const PRUNE_CHUNK: usize = 1000;
+/// At most this many free pages go back to the file system in one [`Store::prune`]: of 4 KiB each, about
+/// what [`PRUNE_ROWS`] leave behind.
+const VACUUM_PAGES: u32 = 4096;
+
+/// What the store could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be made, opened or renamed.
+    #[error("ledger file {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not even a new file works.
+    #[error("ledger file {}: {reason}", path.display())]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The decision's row cannot be believed.
+    #[error("decision {id} is damaged: {reason}")]
+    Damaged {
+        /// Which decision.
+        id: DecisionId,
+        /// What is wrong with its row.
+        reason: String,
+    },
+    /// A judgement out of range.
+    #[error("score must be a number from 0 to 1, not {0}")]
+    Score(f64),
+    /// The database failed.
+    #[error("ledger: {0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// An open ledger.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+}
+
+impl Store {
+    /// Opens the ledger at `path`, or begins one: its file is readable by its owner alone, and so are
+    /// directories made for it.
+    ///
+    /// A file that is damaged, written by a newer version or another program's is renamed to
+    /// `<path>.damaged-<unix ms>` and a new one begun with the learned cells that can still be read; the
+    /// warnings say so. The whole file is read to find out.
+    pub fn open(path: &Path) -> Result<(Self, Vec<String>), StoreError> {
+        let (conn, warnings) = open::open(path)?;
+        Ok((Self { conn }, warnings))
+    }
+
+    /// A ledger that forgets everything when it is dropped.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let mut conn = Connection::open_in_memory()?;
+        conn.pragma_update(None, "auto_vacuum", "incremental")?;
+        schema::migrate(&mut conn, schema::MIGRATIONS.len())?;
+        Ok(Self { conn })
+    }
+
+    /// Writes the decisions, all or none. One whose id is known already takes the old one's place.
+    pub fn append(&mut self, rows: &[DecisionRow]) -> Result<(), StoreError> {
+        let tx = self.conn.transaction()?;
+        {
+            let marks = vec!["?"; COLUMNS.len() + 1].join(", ");
+            let insert = format!(
+                "INSERT OR REPLACE INTO decisions ({}, checksum) VALUES ({marks})",
+                columns()
+            );
+            let mut insert = tx.prepare_cached(&insert)?;
+            for row in rows {
+                let values = row.values();
+                let sum = checksum(values.iter().map(ValueRef::from));
+                let sum = Value::Blob(sum[..ROW_CHECKSUM_BYTES].to_vec());
+                insert.execute(params_from_iter(values.into_iter().chain([sum])))?;
+            }
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// The decision with this id, if it is kept. One that was appended is found at once.
+    pub fn find(&self, id: &DecisionId) -> Result<Option<DecisionRow>, StoreError> {
+        let select = format!(
+            "SELECT {}, checksum FROM decisions WHERE id = ?1",
+            columns()
+        );
+        let mut select = self.conn.prepare_cached(&select)?;
+        let row = select
+            .query_row([id.as_str()], |row| Ok(DecisionRow::read(row)))
+            .optional()?;
+        row.transpose().map_err(|reason| StoreError::Damaged {
+            id: id.clone(),
+            reason,
+        })
+    }
+
+    /// The `n` decisions written last, newest first, and how many of those were left out as damaged.
+    pub fn recent(&self, n: usize) -> Result<(Vec<DecisionRow>, usize), StoreError> {
+        let select = format!(
+            "SELECT {}, checksum FROM decisions ORDER BY rowid DESC LIMIT ?1",
+            columns()
+        );
+        let mut select = self.conn.prepare_cached(&select)?;
+        let mut rows = select.query([clamp(n)])?;
+        let mut whole = Vec::new();
+        let mut damaged = 0;
+        while let Some(row) = rows.next()? {
+            match DecisionRow::read(row) {
+                Ok(row) => whole.push(row),
+                Err(_) => damaged += 1,
+            }
+        }
+        Ok((whole, damaged))
+    }
+
+    /// Keeps what `source` thinks of a decision, 0..=1, at the Unix millisecond `at`. Each source has one
+    /// judgement of a decision, and saying it again changes nothing.
+    pub fn record_feedback(
+        &mut self,
+        decision: &DecisionId,
+        score: f64,
+        source: &str,
+        at: i64,
+    ) -> Result<FeedbackOutcome, StoreError> {
+        if !(0.0..=1.0).contains(&score) {
+            return Err(StoreError::Score(score));
+        }
+        let id = decision.as_str();
+        let tx = self.conn.transaction()?;
+        let known: bool = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM decisions WHERE id = ?1)",
+            [id],
+            |row| row.get(0),
+        )?;
+        if !known {
+            return Ok(FeedbackOutcome::Unknown);
+        }
+        let previous: Option<f64> = tx
+            .query_row(
+                "SELECT score FROM feedback WHERE decision = ?1 AND source = ?2",
+                [id, source],
+                |row| row.get(0),
+            )
+            .optional()?
+            // What is out of range was never recorded: the file is at fault.
+            .filter(|score| (0.0..=1.0).contains(score));
+        let outcome = match previous {
+            None => FeedbackOutcome::Recorded,
+            Some(previous) if previous == score => return Ok(FeedbackOutcome::Repeated),
+            Some(previous) => FeedbackOutcome::Changed { previous },
+        };
+        tx.execute(
+            "INSERT OR REPLACE INTO feedback (decision, source, score, at) VALUES (?1, ?2, ?3, ?4)",
+            params![id, source, score, at],
+        )?;
+        tx.commit()?;
+        Ok(outcome)
+    }
+
+    /// Removes decisions older than `max_age`, and the oldest of more than `max_rows`, with their feedback;
+    /// gives the space back to the file system. One call does a bounded amount of work: call again while
+    /// it answers [`PRUNE_ROWS`].
+    pub fn prune(
+        &mut self,
+        max_age: Duration,
+        max_rows: u64,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        let age = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        let expired: i64 = self.conn.query_row(
+            "SELECT count(*) FROM (SELECT 1 FROM decisions WHERE at < ?1 LIMIT ?2)",
+            params![now_ms.saturating_sub(age), clamp(PRUNE_ROWS)],
+            |row| row.get(0),
+        )?;
+        let rows: i64 = self
+            .conn
+            .query_row("SELECT count(*) FROM decisions", [], |row| row.get(0))?;
+        let excess = rows.saturating_sub(i64::try_from(max_rows).unwrap_or(i64::MAX));
+        let too_many = usize::try_from(expired.max(excess))
+            .unwrap_or(0)
+            .min(PRUNE_ROWS);
+
+        let mut removed = 0;
+        while removed < too_many {
+            let oldest = "SELECT rowid FROM decisions ORDER BY at LIMIT ?1";
+            let delete = format!("DELETE FROM decisions WHERE rowid IN ({oldest})");
+            let chunk = PRUNE_CHUNK.min(too_many - removed);
+            match self.conn.prepare_cached(&delete)?.execute([clamp(chunk)])? {
+                0 => break,
+                gone => removed += gone,
+            }
+        }
+        self.vacuum()?;
+        Ok(removed)
+    }
+
+    /// Cuts free pages off the end of the file.
+    fn vacuum(&self) -> Result<(), StoreError> {
+        let free: u32 = self
+            .conn
+            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free == 0 {
+            return Ok(());
+        }
+        {
+            let mut vacuum = self
+                .conn
+                .prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            // Each step frees one page.
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
+        }
+        // Only a checkpoint shortens the file itself; a passive one waits for no reader.
+        Ok(self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(passive)", [], |_| Ok(()))?)
+    }
+
+    /// Bytes on disk, what is still in the write-ahead log included; those in memory for a ledger there.
+    pub fn size_bytes(&self) -> Result<u64, StoreError> {
+        let pages: u32 = self
+            .conn
+            .pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let page: u32 = self
+            .conn
+            .pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let path = self.conn.path().filter(|path| !path.is_empty());
+        let log = path.and_then(|path| fs::metadata(format!("{path}-wal")).ok());
+        Ok(u64::from(pages) * u64::from(page) + log.map_or(0, |log| log.len()))
+    }
+}
+
+fn columns() -> String {
+    COLUMNS.join(", ")
+}
+
+fn clamp(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The wall clock, in milliseconds since 1970.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

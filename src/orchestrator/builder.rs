@@ -1,0 +1,302 @@
+//! From a configuration to a running orchestrator, and from one configuration to the next.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use ractor::Actor;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::{Event, Inner, Orchestrator, Reloaded};
+use crate::config::{Config, ProviderConfig};
+use crate::dispatcher::{self, Dispatcher};
+use crate::ensembler::Ensembler;
+use crate::error::{Error, ErrorKind, Result};
+use crate::executor::{Executor, Policy};
+use crate::id::DeploymentId;
+use crate::ledger::{self, Ledger, Store, learned};
+use crate::provider::{Cell, Deployment, Fleet, Provider, Served, Snapshot, adapter};
+use crate::resilience::{Backoff, HedgeConfig};
+use crate::router::Catalogue;
+use crate::router::score::Weights;
+use crate::supervisor::{Exhausted, Intensity, Settings, Strategy, Supervisor, Tree};
+
+/// Events a slow subscriber may lag behind.
+const EVENTS: usize = 1024;
+/// The tree as a whole may restart its children this often before the orchestrator ends.
+const ROOT_INTENSITY: Intensity = Intensity { max_restarts: 10, window: Duration::from_secs(60) };
+
+/// Builds an [`Orchestrator`].
+pub struct Builder {
+    config: Config,
+    host: Vec<(Deployment, Arc<dyn Provider>)>,
+}
+
+/// Who makes the calls of what is configured.
+pub(super) struct Adapters {
+    client: adapter::openai::Client,
+    connect_timeout: Duration,
+    /// As configured, with what was built of it. What does not change is kept, a loaded model for one.
+    built: Vec<(ProviderConfig, Vec<(Deployment, Arc<dyn Provider>)>)>,
+    /// The host's own.
+    host: Vec<(Deployment, Arc<dyn Provider>)>,
+}
+
+impl Adapters {
+    /// Everything that `config` wants served, in its order, the host's own last.
+    fn build(&mut self, config: &Config) -> Result<Vec<Served>> {
+        if self.connect_timeout != config.resilience.connect_timeout {
+            self.connect_timeout = config.resilience.connect_timeout;
+            self.client = adapter::openai::Client::new(self.connect_timeout).map_err(unbuilt)?;
+            self.built.clear();
+        }
+        let mut built = Vec::new();
+        for provider in &config.providers {
+            let known = self.built.iter().find(|(known, _)| known == provider);
+            let served = match known {
+                Some((_, served)) => served.clone(),
+                None => adapter::build(provider, &self.client).map_err(unbuilt)?,
+            };
+            built.push((provider.clone(), served));
+        }
+        self.built = built;
+        let configured = self.built.iter().flat_map(|(_, served)| served.iter());
+        Ok(configured
+            .chain(&self.host)
+            .map(|(deployment, provider)| Served { deployment: deployment.clone(), provider: Arc::clone(provider) })
+            .collect())
+    }
+}
+
+fn unbuilt(why: String) -> Error {
+    Error::new(ErrorKind::Invalid, why)
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, host: Vec::new() }
+    }
+
+    /// Adds a deployment that the host itself serves. It gets a breaker, limits and learned state like any
+    /// other.
+    pub fn provider(mut self, deployment: Deployment, provider: Arc<dyn Provider>) -> Self {
+        self.host.push((deployment, provider));
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a provider that cannot be built or two deployments of one name,
+    /// [`Internal`](ErrorKind::Internal) if the ledger's file can neither be opened nor set aside.
+    pub async fn start(self) -> Result<Orchestrator> {
+        let Self { config, host } = self;
+        let started = Instant::now();
+        let connect_timeout = config.resilience.connect_timeout;
+        let client = adapter::openai::Client::new(connect_timeout).map_err(unbuilt)?;
+        let mut adapters = Adapters { client, connect_timeout, built: Vec::new(), host };
+        let served = adapters.build(&config)?;
+        no_doubles(&served)?;
+
+        let (mut store, lock) = open_store(config.ledger.path.as_deref())?;
+        let mut learned = load_learned(&mut store);
+
+        let instance = format!("quorate-{:08x}", rand::random::<u32>());
+        let tree = Tree::default();
+        let (fleet, fleet_child) = Fleet::new(&instance, tree.clone(), started);
+        let source = Arc::clone(&fleet);
+        let cells = Arc::new(move || learned::cells(&source.cells()));
+        let (ledger, ledger_child) = Ledger::new("root/ledger", store, ledger_settings(&config), cells);
+        let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));
+        let (ensembler, ensembler_child) = Ensembler::new("root/ensembler");
+        let settings = Settings {
+            instance: instance.clone(),
+            path: "root".into(),
+            strategy: Strategy::OneForOne,
+            intensity: ROOT_INTENSITY,
+            exhausted: Exhausted::Escalate,
+            tree: tree.clone(),
+        };
+        // The order of start; the reverse is the order of stop, so the ledger hears of everything.
+        let children = vec![ledger_child, fleet_child, dispatcher_child, ensembler_child];
+        let (root, _) = Actor::spawn(Some(format!("{instance}/root")), Supervisor, (settings, children))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("the actors do not start: {error}")))?;
+        let cells = fleet.apply(served, config.resilience.breaker, &mut learned).await?;
+        let (events, _) = broadcast::channel(EVENTS);
+        Ok(Orchestrator(Arc::new(Inner {
+            started,
+            catalogue: ArcSwap::from_pointee(catalogue(&config, cells)),
+            executor: Arc::new(Executor::new(policy(&config), started)),
+            config: ArcSwap::from_pointee(config),
+            dispatcher,
+            ensembler,
+            ledger,
+            fleet,
+            tree,
+            root,
+            instance,
+            events,
+            closing: AtomicBool::new(false),
+            adapters: Mutex::new(adapters),
+            reloading: tokio::sync::Mutex::new(()),
+            _ledger_lock: lock,
+        })))
+    }
+}
+
+/// See [`Orchestrator::reload`].
+pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloaded> {
+    let _one_at_a_time = inner.reloading.lock().await;
+    let served = inner.adapters.lock().build(&config)?;
+    no_doubles(&served)?;
+    let before = ids(&inner.catalogue.load().cells);
+    let old = inner.config.load_full();
+    let cells = inner.fleet.apply(served, config.resilience.breaker, &mut HashMap::new()).await?;
+    let after = ids(&cells);
+    inner.catalogue.store(Arc::new(catalogue(&config, cells)));
+    if limits(&old) != limits(&config) {
+        inner.dispatcher.configure(limits(&config));
+    }
+    if policy(&old) != policy(&config) {
+        inner.executor.configure(policy(&config));
+    }
+    inner.ledger.configure(ledger_settings(&config));
+    let mut at_next_start = Vec::new();
+    for (changed, key) in [
+        (old.server.http != config.server.http, "server.http"),
+        (old.server.socket != config.server.socket, "server.socket"),
+        (old.ledger.path != config.ledger.path, "ledger.path"),
+        (old.log != config.log, "log"),
+    ] {
+        if changed {
+            at_next_start.push(key.to_owned());
+        }
+    }
+    inner.config.store(Arc::new(config));
+    let _ = inner.events.send(Event::Reloaded);
+    let added = after.iter().filter(|id| !before.contains(id)).cloned().collect();
+    let removed = before.iter().filter(|id| !after.contains(id)).cloned().collect();
+    tracing::info!(?added, ?removed, ?at_next_start, "configuration reloaded");
+    Ok(Reloaded { added, removed, at_next_start })
+}
+
+fn ids(cells: &[Arc<Cell>]) -> Vec<DeploymentId> {
+    cells.iter().map(|cell| cell.deployment.load().id.clone()).collect()
+}
+
+fn no_doubles(served: &[Served]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    match served.iter().find(|one| !seen.insert(&one.deployment.id)) {
+        Some(double) => Err(unbuilt(format!("the deployment {} is there twice", double.deployment.id))),
+        None => Ok(()),
+    }
+}
+
+fn limits(config: &Config) -> dispatcher::Limits {
+    let admission = &config.admission;
+    dispatcher::Limits {
+        per_user: admission.per_user,
+        total: admission.total,
+        queue: admission.queue,
+        aging: admission.aging,
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let resilience = &config.resilience;
+    Policy {
+        retries: resilience.retries,
+        backoff: Backoff { base: resilience.backoff_base, cap: resilience.backoff_cap },
+        retry_ratio: resilience.retry_budget,
+        hedge: HedgeConfig { enabled: resilience.hedge, ..HedgeConfig::default() },
+        hedge_ratio: resilience.hedge_budget,
+    }
+}
+
+fn ledger_settings(config: &Config) -> ledger::Settings {
+    let ledger = &config.ledger;
+    ledger::Settings {
+        flush: ledger.flush,
+        checkpoint: ledger.checkpoint,
+        max_age: ledger.max_age,
+        max_rows: ledger.max_rows,
+    }
+}
+
+/// The cells in the order that `auto` falls back to: `routing.order` first, the others as configured.
+fn catalogue(config: &Config, mut cells: Vec<Arc<Cell>>) -> Catalogue {
+    let order = &config.routing.order;
+    cells.sort_by_key(|cell| {
+        let id = cell.deployment.load().id.clone();
+        order.iter().position(|name| name == id.as_str()).unwrap_or(usize::MAX)
+    });
+    let routing = &config.routing;
+    let weights = Weights { quality: routing.quality, latency: routing.latency, cost: routing.cost };
+    Catalogue::new(cells, config.models.clone(), config.ensembles.clone(), weights)
+}
+
+/// The ledger's store, and the lock that makes its file ours.
+fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>)> {
+    let failed = |why: String| Error::new(ErrorKind::Internal, why);
+    let in_memory = || Store::in_memory().map_err(|error| failed(format!("no ledger in memory: {error}")));
+    let Some(path) = path else { return Ok((in_memory()?, None)) };
+    let opened = lock(path).and_then(|lock| {
+        let (store, warnings) = Store::open(path).map_err(|error| error.to_string())?;
+        Ok((store, warnings, lock))
+    });
+    match opened {
+        Ok((store, warnings, lock)) => {
+            for warning in warnings {
+                tracing::warn!(path = %path.display(), "{warning}");
+            }
+            Ok((store, Some(lock)))
+        }
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "the ledger's file cannot be used; what is learned is kept in memory only");
+            Ok((in_memory()?, None))
+        }
+    }
+}
+
+/// Locks the ledger for this process; two that wrote one file would overwrite each other's learned state.
+fn lock(path: &Path) -> Result<File, String> {
+    let lock = path.with_extension("lock");
+    if let Some(parent) = lock.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    }
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+    let file = file.map_err(|error| format!("{}: {error}", lock.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err("another process uses it".into()),
+    }
+}
+
+fn load_learned(store: &mut Store) -> HashMap<DeploymentId, Snapshot> {
+    let (cells, mut bad) = match store.load_cells() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::warn!(%error, "learned state cannot be read, starting without it");
+            return HashMap::new();
+        }
+    };
+    let (learned, refused) = learned::restore(cells);
+    for cell in &refused {
+        if let Err(error) = store.quarantine(&cell.key, &cell.reason) {
+            tracing::warn!(%error, "a damaged cell could not be set aside");
+        }
+    }
+    bad.extend(refused);
+    for cell in bad {
+        tracing::warn!(key = cell.key, reason = cell.reason, "a cell of learned state is damaged and left out");
+    }
+    learned
+}

@@ -1,0 +1,138 @@
+//! What is written down of a query, however it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Event, Inner, unix_ms};
+use crate::answer::{MemberReport, Usage};
+use crate::error::{Attempt, Error, ErrorKind};
+use crate::id::DeploymentId;
+use crate::ledger::DecisionRow;
+use crate::query::{Lane, Query, TaskKind};
+use crate::router::Plan;
+use crate::telemetry;
+
+/// A decision in the making. Dropped unfinished, it is written as cancelled: the caller went away.
+pub(super) struct Record {
+    inner: Arc<Inner>,
+    row: Option<Box<DecisionRow>>,
+    lane: Lane,
+    started: Instant,
+}
+
+impl Record {
+    pub fn begin(inner: &Arc<Inner>, query: &Query, started: Instant) -> Self {
+        let keep = inner.config.load().ledger.keep_prompts;
+        let prompt = keep.then(|| serde_json::to_string(&query.messages).unwrap_or_default());
+        let row = DecisionRow {
+            id: query.id.clone(),
+            at: 0,
+            user: query.user.clone(),
+            lane: query.lane.name().to_owned(),
+            task: query.task.map(|task| TaskKind::name(task).to_owned()),
+            asked: query.model.clone(),
+            chosen: None,
+            candidates: "[]".into(),
+            attempts: "[]".into(),
+            members: None,
+            outcome: String::new(),
+            ttft_ms: None,
+            total_ms: 0.0,
+            queue_ms: 0.0,
+            input_tokens: 0,
+            output_tokens: 0,
+            cached_tokens: None,
+            cost: None,
+            prompt,
+            answer: None,
+        };
+        Self { inner: Arc::clone(inner), row: Some(Box::new(row)), lane: query.lane, started }
+    }
+
+    fn edit(&mut self, edit: impl FnOnce(&mut DecisionRow)) {
+        if let Some(row) = &mut self.row {
+            edit(row);
+        }
+    }
+
+    pub fn admitted(&mut self, waited: Duration) {
+        self.edit(|row| row.queue_ms = waited.as_secs_f64() * 1e3);
+    }
+
+    pub fn planned(&mut self, plan: &Plan) {
+        self.edit(|row| row.candidates = serde_json::to_string(plan).unwrap_or_default());
+    }
+
+    pub fn chosen(&mut self, model: &DeploymentId, attempts: &[Attempt], members: &[MemberReport]) {
+        self.edit(|row| {
+            row.chosen = Some(model.clone());
+            row.attempts = serde_json::to_string(attempts).unwrap_or_default();
+            row.members = (!members.is_empty()).then(|| members_json(members));
+        });
+    }
+
+    pub fn first_delta(&mut self) {
+        let ttft = self.started.elapsed();
+        self.edit(|row| row.ttft_ms = row.ttft_ms.or(Some(ttft.as_secs_f64() * 1e3)));
+    }
+
+    pub fn used(&mut self, usage: Option<Usage>, cost: Option<f64>) {
+        self.edit(|row| {
+            if let Some(usage) = usage {
+                row.input_tokens = usage.input;
+                row.output_tokens = usage.output;
+                row.cached_tokens = Some(usage.cached);
+            }
+            row.cost = cost;
+        });
+    }
+
+    pub fn said(&mut self, answer: &str) {
+        if self.inner.config.load().ledger.keep_prompts {
+            self.edit(|row| row.answer = Some(answer.to_owned()));
+        }
+    }
+
+    pub fn succeeded(mut self) {
+        self.end("ok");
+    }
+
+    pub fn failed(mut self, error: &Error) {
+        self.edit(|row| {
+            if row.chosen.is_none() {
+                row.attempts = serde_json::to_string(error.attempts()).unwrap_or_default();
+            }
+        });
+        self.end(error.kind().name());
+    }
+
+    fn end(&mut self, outcome: &'static str) {
+        let Some(mut row) = self.row.take() else { return };
+        row.at = unix_ms();
+        row.outcome = outcome.to_owned();
+        row.total_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        telemetry::query_ended(self.lane, outcome);
+        if let (Some(model), Some(cost)) = (&row.chosen, row.cost) {
+            telemetry::cost(model.as_str(), cost);
+        }
+        if self.inner.events.receiver_count() > 0 {
+            let _ = self.inner.events.send(Event::Decided(Arc::new((*row).clone())));
+        }
+        self.inner.ledger.record(*row);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.end(ErrorKind::Cancelled.name());
+    }
+}
+
+/// The members without what they said: the ledger keeps no answers unless asked to.
+fn members_json(members: &[MemberReport]) -> String {
+    let bare: Vec<MemberReport> =
+        members.iter().map(|member| MemberReport { content: None, ..member.clone() }).collect();
+    serde_json::to_string(&bare).unwrap_or_default()
+}

@@ -1,0 +1,217 @@
+//! One query's way: permit, plan, answer, report.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::record::Record;
+use super::{Inner, Streaming, closing};
+use crate::answer::{Answer, Delta, Deltas, Report};
+use crate::dispatcher::Permit;
+use crate::ensembler::Job;
+use crate::error::{Error, Result};
+use crate::executor::{self, Committed, Executed};
+use crate::id::DeploymentId;
+use crate::provider::Cell;
+use crate::query::Query;
+use crate::telemetry;
+
+/// An answer that has begun, and what belongs to it.
+struct Begun {
+    committed: Committed,
+    report: Report,
+    record: Record,
+    permit: Permit,
+    /// Who gives it, for its price.
+    cell: Option<Arc<Cell>>,
+}
+
+pub(super) async fn ask(inner: &Arc<Inner>, query: Query) -> Result<Answer> {
+    let span = span(&query);
+    async {
+        let Begun { committed, mut report, mut record, permit, cell } = begin(inner, query, false).await?;
+        let outcome = match committed {
+            Committed::Whole(answer) => Ok(answer),
+            // The executor reads streams to their end when nobody wants deltas, so this is a merge's own.
+            Committed::Stream(deltas) => executor::collect(deltas).await,
+        };
+        drop(permit);
+        match outcome {
+            Ok(mut answer) => {
+                report.cost = report.cost.or_else(|| cost(cell.as_deref(), answer.usage));
+                record.used(answer.usage, report.cost);
+                record.said(answer.content());
+                record.succeeded();
+                answer.report = report;
+                Ok(answer)
+            }
+            Err(error) => {
+                record.failed(&error);
+                Err(error)
+            }
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming> {
+    let decision = query.id.clone();
+    let span = span(&query);
+    let begun = begin(inner, query, true).instrument(span).await?;
+    let Begun { committed, report, mut record, permit, cell } = begun;
+    record.first_delta();
+    let deltas = committed.into_deltas();
+    let keep = inner.config.load().ledger.keep_prompts;
+    let running =
+        Running { deltas, held: None, report, record: Some(record), _permit: permit, cell, said: keep.then(String::new) };
+    let model = running.report.model.clone().unwrap_or_else(|| DeploymentId::from("?"));
+    let deltas = stream::unfold(running, |mut running| async move {
+        let item = running.next().await?;
+        Some((item, running))
+    });
+    Ok(Streaming { decision, model, deltas: deltas.boxed() })
+}
+
+fn span(query: &Query) -> tracing::Span {
+    tracing::info_span!(
+        "query",
+        quorate.decision = %query.id,
+        gen_ai.request.model = %query.model,
+        quorate.lane = query.lane.name(),
+    )
+}
+
+fn cost(cell: Option<&Cell>, usage: Option<crate::answer::Usage>) -> Option<f64> {
+    Some(cell?.deployment.load().price?.of(usage?))
+}
+
+/// Admits the query, plans it, and brings its answer to its beginning.
+async fn begin(inner: &Arc<Inner>, query: Query, stream: bool) -> Result<Begun> {
+    let started = Instant::now();
+    if inner.closing.load(Ordering::Relaxed) {
+        return Err(closing());
+    }
+    let mut record = Record::begin(inner, &query, started);
+    let begun = proceed(inner, query, stream, started, &mut record).await;
+    match begun {
+        Ok((committed, report, permit, cell)) => Ok(Begun { committed, report, record, permit, cell }),
+        Err(error) => {
+            tracing::info!(%error, "query failed");
+            record.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn proceed(
+    inner: &Arc<Inner>,
+    query: Query,
+    stream: bool,
+    started: Instant,
+    record: &mut Record,
+) -> Result<(Committed, Report, Permit, Option<Arc<Cell>>)> {
+    if query.messages.is_empty() {
+        return Err(Error::invalid("messages", "messages must not be empty"));
+    }
+    let admission = inner.config.load().admission.clone();
+    let latest = started + admission.max_deadline;
+    let deadline = query.deadline.unwrap_or(started + admission.deadline).min(latest);
+    // A name that leads nowhere is told at once, not after a wait.
+    inner.catalogue.load().plan(&query, stream)?;
+    let permit = inner.dispatcher.admit(&query.user, query.lane, deadline).await?;
+    let waited = started.elapsed();
+    record.admitted(waited);
+    // Planned again: what was true before the wait may not be now.
+    let plan = inner.catalogue.load().plan(&query, stream)?;
+    record.planned(&plan);
+    let mut report = Report { decision: Some(query.id.clone()), ..Report::default() };
+    if query.routing.explain {
+        report.plan = serde_json::to_value(&plan).ok();
+    }
+    let query = Arc::new(query);
+    let cells = plan.cells();
+    let Some(ensemble) = plan.ensemble else {
+        let executed = inner.executor.run(&cells, &query, stream, deadline).await?;
+        let Executed { committed, cell, attempts, elsewhere } = executed;
+        overhead(started, waited + elsewhere);
+        report.model = Some(cell.deployment.load().id.clone());
+        report.note = cell.provider.load().note();
+        record.chosen(&cell.deployment.load().id, &attempts, &[]);
+        report.attempts = attempts;
+        return Ok((committed, report, permit, Some(cell)));
+    };
+    let executor = Arc::clone(&inner.executor);
+    let merged = inner.ensembler.run(Job { query, plan: ensemble, stream, deadline, executor }).await?;
+    record.chosen(&merged.model, &merged.attempts, &merged.members);
+    let cell = inner.catalogue.load().get(&merged.model).cloned();
+    report.note = cell.as_ref().and_then(|cell| cell.provider.load().note());
+    report.model = Some(merged.model);
+    report.attempts = merged.attempts;
+    report.members = merged.members;
+    report.agreement = merged.agreement;
+    report.confidence = merged.confidence;
+    report.cost = merged.cost;
+    Ok((merged.committed, report, permit, cell))
+}
+
+fn overhead(started: Instant, elsewhere: Duration) {
+    telemetry::overhead(started.elapsed().saturating_sub(elsewhere));
+}
+
+/// A stream on its way to the caller: holds the permit, and writes the record when it ends or is dropped.
+struct Running {
+    deltas: Deltas,
+    /// The last delta is held back until it is known to be the last, since it carries the report. Only deltas
+    /// that finish a choice or count tokens can be the last, so no text waits.
+    held: Option<Delta>,
+    report: Report,
+    record: Option<Record>,
+    _permit: Permit,
+    cell: Option<Arc<Cell>>,
+    said: Option<String>,
+}
+
+impl Running {
+    async fn next(&mut self) -> Option<Result<Delta>> {
+        loop {
+            // Without a record the end has been told.
+            let record = self.record.as_mut()?;
+            match self.deltas.next().await {
+                Some(Ok(delta)) => {
+                    if let Some(usage) = delta.usage {
+                        self.report.cost = self.report.cost.or_else(|| cost(self.cell.as_deref(), Some(usage)));
+                        record.used(Some(usage), self.report.cost);
+                    }
+                    if let Some(said) = &mut self.said {
+                        said.push_str(delta.content());
+                    }
+                    let may_be_last = delta.finishes() || delta.usage.is_some();
+                    match self.held.replace(delta) {
+                        Some(before) => return Some(Ok(before)),
+                        None if may_be_last => {}
+                        None => return self.held.take().map(Ok),
+                    }
+                }
+                Some(Err(error)) => {
+                    if let Some(record) = self.record.take() {
+                        record.failed(&error);
+                    }
+                    return Some(Err(error));
+                }
+                None => {
+                    let mut record = self.record.take()?;
+                    record.said(self.said.as_deref().unwrap_or_default());
+                    record.succeeded();
+                    let mut last = self.held.take().unwrap_or_default();
+                    last.report = Some(Box::new(std::mem::take(&mut self.report)));
+                    return Some(Ok(last));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The provider actor: one per deployment.
+//!
+//! Started by its provider's supervisor. Owns the breaker, the cool-down, the rate limits, the learned latency
+//! and quality, and the callers that wait for a free place. Messages: a call asks for leave, a call ended,
+//! feedback. The calls themselves run in the task of their query and never pass here. After each change it
+//! publishes a [`Snapshot`]; a restarted actor begins with the last one, so a crash forgets nothing.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Snapshot;
+use super::cell::{Cell, Guard};
+use crate::answer::Usage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::query::TaskKind;
+use crate::resilience::{RateLimit, Ticket, Transition, Verdict};
+use crate::supervisor::{ChildSpec, Heartbeat};
+use crate::telemetry;
+
+/// What a provider actor is told.
+pub enum Message {
+    /// A call asks for leave.
+    Admit {
+        /// Tokens it may use, estimated.
+        tokens: u32,
+        /// Whether it waits for a free place.
+        wait: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Guard>>,
+    },
+    /// A call ended.
+    Ended {
+        /// Its leave.
+        ticket: Ticket,
+        /// What it was estimated at.
+        tokens: u32,
+        /// How it ended.
+        report: Report,
+    },
+    /// An answer was judged.
+    Feedback {
+        /// The kind of work.
+        task: Option<TaskKind>,
+        /// 0..=1.
+        score: f64,
+        /// How much the judgement counts.
+        weight: f64,
+    },
+    /// The cell holds a new configuration.
+    Configured,
+    /// See [`Heartbeat`].
+    Ping(Instant),
+    /// Panic, to test what happens then.
+    Poison,
+}
+
+impl Heartbeat for Message {
+    fn ping(at: Instant) -> Self {
+        Self::Ping(at)
+    }
+}
+
+/// How a call ended, as far as it says something about the deployment.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// Answered.
+    Success {
+        /// To the first semantic delta, if it was streamed.
+        ttft: Option<Duration>,
+        /// To the end.
+        total: Duration,
+        /// Tokens, if counted.
+        usage: Option<Usage>,
+    },
+    /// Failed, in the way the error says.
+    Failure(Error),
+    /// Nothing learned: cancelled.
+    Neutral,
+}
+
+/// What a failure says about the deployment.
+enum Evidence {
+    /// It is not well.
+    Unwell,
+    /// It is asked too much.
+    Busy(Option<Duration>),
+    /// It does not accept us.
+    Refused,
+    /// Nothing: the caller's own fault, or a limit of our own.
+    None,
+}
+
+fn evidence(error: &Error) -> Evidence {
+    match error.kind() {
+        ErrorKind::Upstream
+        | ErrorKind::Timeout
+        | ErrorKind::Connect
+        | ErrorKind::Truncated
+        | ErrorKind::Malformed
+        | ErrorKind::Internal => Evidence::Unwell,
+        ErrorKind::RateLimited => Evidence::Busy(error.retry_after()),
+        // An account without credit stays so for longer than any Retry-After.
+        ErrorKind::Quota => Evidence::Busy(Some(error.retry_after().unwrap_or(Duration::from_secs(60)))),
+        ErrorKind::Auth => Evidence::Refused,
+        _ => Evidence::None,
+    }
+}
+
+pub(super) struct ProviderActor {
+    path: String,
+    cell: Arc<Cell>,
+}
+
+/// The child that serves `cell`; `path` is its place in the tree.
+pub fn child(path: &str, name: &str, cell: Arc<Cell>) -> ChildSpec {
+    let path = format!("{path}/{name}");
+    let address = cell.address.clone();
+    ChildSpec::new(name, address, move || {
+        (ProviderActor { path: path.clone(), cell: Arc::clone(&cell) }, ())
+    })
+}
+
+pub(super) struct State {
+    known: Snapshot,
+    requests: Option<RateLimit>,
+    tokens: Option<RateLimit>,
+    waiting: VecDeque<(u32, oneshot::Sender<Result<Guard>>)>,
+}
+
+impl ProviderActor {
+    fn has_place(&self) -> bool {
+        let limit = self.cell.deployment.load().limits.max_in_flight;
+        limit.is_none_or(|limit| self.cell.in_flight() < limit)
+    }
+
+    /// Fresh limits of requests and tokens, as configured.
+    fn rate_limits(&self) -> (Option<RateLimit>, Option<RateLimit>) {
+        let limits = self.cell.deployment.load().limits;
+        let rate = |per_minute: Option<u32>| per_minute.and_then(NonZeroU32::new).map(RateLimit::new);
+        (rate(limits.requests_per_minute), rate(limits.tokens_per_minute))
+    }
+
+    /// Decides on a call that found a free place.
+    fn grant(&self, tokens: u32, state: &mut State) -> Result<Guard> {
+        let now = self.cell.now();
+        if let Some(why) = &state.known.disabled {
+            return Err(Error::new(ErrorKind::Auth, format!("disabled: {why}")));
+        }
+        let rest = state.known.cooldown.remaining(now);
+        if !rest.is_zero() {
+            return Err(limited("the upstream asked for a pause", rest));
+        }
+        if let Some(Err(rest)) = state.requests.as_mut().map(|limit| limit.try_take(1, now)) {
+            return Err(limited("requests_per_minute is used up", rest));
+        }
+        if let Some(Err(rest)) = state.tokens.as_mut().map(|limit| limit.try_take(tokens, now)) {
+            return Err(limited("tokens_per_minute is used up", rest));
+        }
+        let config = self.cell.breaker.load();
+        while let Some(step) = state.known.breaker.advance(&config, now) {
+            self.changed(&step, &mut state.known);
+        }
+        match state.known.breaker.admit(&config, now) {
+            Ok(ticket) => Ok(Guard::new(Arc::clone(&self.cell), ticket, tokens)),
+            Err(rejected) => {
+                let why = state.known.last_error.as_deref().unwrap_or("too many failures");
+                Err(Error::new(ErrorKind::BreakerOpen, format!("the breaker is open: {why}"))
+                    .with_retry_after(Some(rejected.retry_after)))
+            }
+        }
+    }
+
+    fn admit(&self, tokens: u32, wait: bool, reply: oneshot::Sender<Result<Guard>>, state: &mut State) {
+        if reply.is_closed() {
+            return;
+        }
+        if self.has_place() {
+            let granted = self.grant(tokens, state);
+            // A guard that nobody receives drops here and reports itself as neutral.
+            let _ = reply.send(granted);
+        } else if wait {
+            state.waiting.push_back((tokens, reply));
+        } else {
+            let _ = reply.send(Err(Error::new(ErrorKind::RateLimited, "max_in_flight is reached")));
+        }
+    }
+
+    fn ended(&self, ticket: Ticket, tokens: u32, report: Report, state: &mut State) {
+        let now = self.cell.now();
+        let deployment = self.cell.deployment.load();
+        let id = deployment.id.as_str();
+        let known = &mut state.known;
+        let verdict = match &report {
+            Report::Success { ttft, total, usage } => {
+                known.latency.observe(*ttft, *total, usage.map(|usage| usage.output));
+                known.cooldown.success();
+                known.calls.ok += 1;
+                telemetry::call_succeeded(&deployment, *total, *usage);
+                if let (Some(limit), Some(usage)) = (&mut state.tokens, usage) {
+                    limit.settle(tokens, usage.input.saturating_add(usage.output));
+                }
+                Verdict::Success
+            }
+            Report::Failure(error) => {
+                known.last_error = Some(error.to_string().into());
+                match evidence(error) {
+                    Evidence::Unwell => {
+                        known.calls.failed += 1;
+                        Verdict::Failure
+                    }
+                    Evidence::Busy(after) => {
+                        known.calls.rate_limited += 1;
+                        known.cooldown.signal(now, after, rand::random());
+                        Verdict::Neutral
+                    }
+                    Evidence::Refused => {
+                        tracing::error!(deployment = id, %error, "the upstream refuses us, deployment disabled");
+                        known.disabled = Some(error.to_string().into());
+                        Verdict::Neutral
+                    }
+                    Evidence::None => {
+                        known.calls.neutral += 1;
+                        Verdict::Neutral
+                    }
+                }
+            }
+            Report::Neutral => {
+                known.calls.neutral += 1;
+                Verdict::Neutral
+            }
+        };
+        let config = self.cell.breaker.load();
+        if let Some(step) = known.breaker.record(&config, ticket, verdict, now, rand::random()) {
+            self.changed(&step, known);
+        }
+    }
+
+    fn changed(&self, step: &Transition, known: &mut Snapshot) {
+        let deployment = self.cell.deployment.load();
+        let id = deployment.id.as_str();
+        let reason = step.reason.map(|reason| reason.as_str());
+        let last_error = known.last_error.as_deref();
+        tracing::warn!(
+            deployment = id,
+            from = step.from.as_str(),
+            to = step.to.as_str(),
+            reason,
+            last_error,
+            "breaker changed"
+        );
+        telemetry::breaker_changed(id, step.to.as_str());
+        telemetry::breaker_state(id, step.to);
+    }
+
+    /// Serves who waited, as far as places are free.
+    fn serve_waiting(&self, state: &mut State) {
+        while self.has_place() {
+            let Some((tokens, reply)) = state.waiting.pop_front() else { return };
+            self.admit(tokens, true, reply, state);
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        self.cell.snapshot.store(Arc::new(state.known.clone()));
+    }
+}
+
+fn limited(why: &str, rest: Duration) -> Error {
+    Error::new(ErrorKind::RateLimited, why).with_retry_after(Some(rest))
+}
+
+impl Actor for ProviderActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorProcessingErr> {
+        let known = (**self.cell.snapshot.load()).clone();
+        let state = known.breaker.state(self.cell.now());
+        telemetry::breaker_state(self.cell.deployment.load().id.as_str(), state);
+        let (requests, tokens) = self.rate_limits();
+        Ok(State { known, requests, tokens, waiting: VecDeque::new() })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Admit { tokens, wait, reply } => {
+                let before = state.known.breaker;
+                self.admit(tokens, wait, reply, state);
+                if state.known.breaker != before {
+                    self.publish(state);
+                }
+            }
+            Message::Ended { ticket, tokens, report } => {
+                self.ended(ticket, tokens, report, state);
+                self.serve_waiting(state);
+                self.publish(state);
+            }
+            Message::Feedback { task, score, weight } => {
+                match state.known.quality.observe(task.map(TaskKind::index), score, weight) {
+                    Ok(()) => self.publish(state),
+                    Err(error) => tracing::warn!(%error, "feedback ignored"),
+                }
+            }
+            Message::Configured => {
+                state.known.disabled = None;
+                (state.requests, state.tokens) = self.rate_limits();
+                self.serve_waiting(state);
+                self.publish(state);
+            }
+            Message::Ping(at) => {
+                telemetry::mailbox_delay(&self.path, at.elapsed());
+                // Time alone moves a breaker from open to half-open: let the gauge follow.
+                let deployment = self.cell.deployment.load();
+                telemetry::breaker_state(deployment.id.as_str(), state.known.breaker.state(self.cell.now()));
+            }
+            #[allow(clippy::panic, reason = "the purpose of this message")]
+            Message::Poison => panic!("poisoned"),
+        }
+        Ok(())
+    }
+}

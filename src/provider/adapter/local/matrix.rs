@@ -1,0 +1,137 @@
+//! Weights as rows of eight-bit blocks, and their product with activations.
+//!
+//! Every weight is held as Q8_0 (32 values share one scale), whatever the file holds. For that format candle
+//! picks a kernel for the CPU it finds at run time, while its kernels for Q4_1 and Q5_0 are plain loops that are
+//! fast only if the whole program is compiled for a newer CPU. So one binary is fast on new CPUs and runs on
+//! old ones; it costs memory, and no accuracy worth the name.
+//!
+//! The product is ours and not candle's, because candle's worker threads spin while they wait for each other:
+//! on a machine with other work to do, that starves the rest of this process and is ten times slower. Rayon's
+//! idle threads sleep.
+
+use std::io::{Read, Seek};
+
+use candle_core::quantized::GgmlType;
+use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::k_quants::BlockQ8_0;
+use candle_core::{Device, Result};
+use rayon::prelude::*;
+
+/// Values that share one scale.
+const BLOCK: usize = BlockQ8_0::BLCK_SIZE;
+
+/// Rows that one task multiplies: enough that starting the task costs little beside it.
+const ROWS_PER_TASK: usize = 64;
+
+/// A weight matrix, one row per output.
+pub(super) struct Matrix {
+    rows: usize,
+    cols: usize,
+    blocks: Vec<BlockQ8_0>,
+}
+
+impl Matrix {
+    /// Reads the named tensors and puts their rows under each other.
+    pub(super) fn read<R: Read + Seek>(
+        content: &Content,
+        file: &mut R,
+        names: &[String],
+    ) -> Result<Self> {
+        let mut matrix = Self {
+            rows: 0,
+            cols: 0,
+            blocks: Vec::new(),
+        };
+        for name in names {
+            let tensor = content.tensor(file, name, &Device::Cpu)?;
+            let (rows, cols) = tensor.shape().dims2()?;
+            if cols == 0 || !cols.is_multiple_of(BLOCK) || (matrix.rows > 0 && cols != matrix.cols)
+            {
+                candle_core::bail!("tensor {name} has rows of {cols} values");
+            }
+            let values = tensor
+                .dequantize(&Device::Cpu)?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
+            matrix.push(rows, cols, &values);
+        }
+        Ok(matrix)
+    }
+
+    fn push(&mut self, rows: usize, cols: usize, values: &[f32]) {
+        let start = self.blocks.len();
+        self.blocks
+            .resize(start + values.len() / BLOCK, BlockQ8_0::zeros());
+        let chunk = 1024;
+        self.blocks[start..]
+            .par_chunks_mut(chunk)
+            .zip(values.par_chunks(chunk * BLOCK))
+            .for_each(|(blocks, values)| BlockQ8_0::from_float(values, blocks));
+        self.rows += rows;
+        self.cols = cols;
+    }
+
+    /// How many outputs.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many inputs.
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Writes row `index` into `out`.
+    pub(super) fn row(&self, index: usize, out: &mut [f32]) {
+        let blocks = self.cols / BLOCK;
+        BlockQ8_0::to_float(&self.blocks[index * blocks..][..blocks], out);
+    }
+
+    /// The products of this matrix with every column-sized vector of `inputs`, one after the other.
+    pub(super) fn mul(&self, inputs: &[f32]) -> Vec<f32> {
+        let blocks = self.cols / BLOCK;
+        let count = inputs.len() / self.cols;
+        let mut quantised = vec![BlockQ8_0::zeros(); count * blocks];
+        BlockQ8_0::from_float(inputs, &mut quantised);
+        // A row meets all inputs while it is in the cache, so the result comes out row by row.
+        let mut by_row = vec![0.0; self.rows * count];
+        by_row
+            .par_chunks_mut(ROWS_PER_TASK * count)
+            .zip(self.blocks.par_chunks(ROWS_PER_TASK * blocks))
+            .for_each(|(out, rows)| {
+                for (out, row) in out.chunks_exact_mut(count).zip(rows.chunks_exact(blocks)) {
+                    for (out, input) in out.iter_mut().zip(quantised.chunks_exact(blocks)) {
+                        *out = BlockQ8_0::vec_dot(self.cols, row, input);
+                    }
+                }
+            });
+        if count == 1 {
+            return by_row;
+        }
+        let mut by_input = vec![0.0; by_row.len()];
+        for (row, products) in by_row.chunks_exact(count).enumerate() {
+            for (input, product) in products.iter().enumerate() {
+                by_input[input * self.rows + row] = *product;
+            }
+        }
+        by_input
+    }
+}
+
+/// Reads a tensor of one dimension.
+pub(super) fn vector<R: Read + Seek>(
+    content: &Content,
+    file: &mut R,
+    name: &str,
+) -> Result<Vec<f32>> {
+    content
+        .tensor(file, name, &Device::Cpu)?
+        .dequantize(&Device::Cpu)?
+        .flatten_all()?
+        .to_vec1()
+}
+
+/// The sum of products of two vectors of one length.
+pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    <f32 as GgmlType>::vec_dot(left.len().min(right.len()), left, right)
+}

@@ -1,0 +1,72 @@
+//! Providers: what stands between a plan and a model.
+//!
+//! - [`Provider`]: the trait that turns a [`Call`] into an [`Outcome`]; adapters implement it, and so may a host.
+//! - `deployment`: what the operator says about one model at one provider.
+//! - `actor`: one actor per deployment, owner of its breaker, limits and learned state.
+//! - `cell`: what everybody else holds of a deployment; hands out call guards.
+//! - `fleet`: all cells, by name, and the supervisors above their actors.
+//! - `snapshot`: what the actor publishes after each outcome, for the router to read.
+//! - `adapter`: one folder per wire.
+
+pub mod actor;
+pub mod adapter;
+mod cell;
+pub mod deployment;
+mod fleet;
+pub mod snapshot;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Deltas};
+use crate::error::Error;
+use crate::query::Query;
+
+pub use actor::Report;
+pub use cell::{Cell, Guard};
+pub use deployment::{Capabilities, Deployment, Limits, Price, Timeouts};
+pub use fleet::{Fleet, Served};
+pub use snapshot::{Calls, Health, Snapshot};
+
+/// Something that can answer queries: an adapter to a remote API, a model in this process, or a host's own.
+///
+/// A provider keeps no account of its health: breaker, limits and learned state belong to the actor in
+/// front of it. It makes one attempt per call and reports what happened; retries and fallbacks are the
+/// executor's alone.
+pub trait Provider: Send + Sync + 'static {
+    /// Makes one attempt.
+    ///
+    /// The future and the stream it may yield are dropped when the caller goes away, a deadline passes or
+    /// another deployment wins: dropping must stop the work. A panic inside is caught and counts as
+    /// [`Internal`](crate::ErrorKind::Internal).
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Outcome, Error>>;
+
+    /// A word to the reader that every answer of this provider carries.
+    fn note(&self) -> Option<String> {
+        None
+    }
+}
+
+/// One attempt to be made.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is asked.
+    pub query: Arc<Query>,
+    /// The model's name as this provider knows it.
+    pub model: Arc<str>,
+    /// Whether the caller wants deltas. A provider may answer whole or streamed either way; what the caller
+    /// wants is only the better choice.
+    pub stream: bool,
+    /// When the answer is worth nothing any more.
+    pub deadline: Instant,
+}
+
+/// What an attempt yields.
+pub enum Outcome {
+    /// The whole answer.
+    Whole(Answer),
+    /// Deltas as they come. The upstream has accepted the call, but nothing semantic may have arrived yet.
+    Stream(Deltas),
+}

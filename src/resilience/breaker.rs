@@ -1,0 +1,413 @@
+//! Circuit breaker: closed, open, half-open.
+//!
+//! 1. Closed, every call passes. Results of the last `window` are counted; once there are `min_calls`
+//!    of them and `failure_ratio` failed, the breaker trips.
+//! 2. Open, nothing passes for `open_for`, doubled with each trip in a row up to `open_max`.
+//! 3. Half-open, up to `probes` calls are out at once. The first success closes, the first failure
+//!    trips again, and so does a probe that has said nothing by `probe_deadline`.
+//!
+//! The pattern is M. Nygard's (*Release It!*); ratio and minimum over a time window follow
+//! resilience4j, the generation number that voids results from before a change of state follows
+//! sony/gobreaker. A probe's slot cannot be lost: a neutral result returns it, silence trips.
+
+use std::time::Duration;
+
+use super::window::Window;
+use super::{doubled, scale, unit};
+
+/// More probes than this are never out at once, whatever the configuration says.
+pub const MAX_PROBES: usize = 8;
+
+/// What a breaker is told by its operator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerConfig {
+    /// How far back results count. Default 60 s.
+    pub window: Duration,
+    /// Results needed within the window before the ratio means anything. Default 10.
+    pub min_calls: u32,
+    /// Share of failures that trips, above 0 to 1. Default 0.5.
+    pub failure_ratio: f64,
+    /// How long the first trip in a row stays open. Default 30 s.
+    pub open_for: Duration,
+    /// The longest open time, jitter included. Default 5 min.
+    pub open_max: Duration,
+    /// By what share the open time is varied up and down, 0 to 1. Default 0.2.
+    pub jitter: f64,
+    /// Calls out at once while half-open, 1 to [`MAX_PROBES`]. Default 2.
+    pub probes: usize,
+    /// A probe that has not reported by then counts as failed. Default 30 s.
+    pub probe_deadline: Duration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(60),
+            min_calls: 10,
+            failure_ratio: 0.5,
+            open_for: Duration::from_secs(30),
+            open_max: Duration::from_secs(300),
+            jitter: 0.2,
+            probes: 2,
+            probe_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl BreakerConfig {
+    fn open_time(&self, earlier_trips: u32, jitter: f64) -> Duration {
+        let swing = unit(self.jitter) * (2.0 * unit(jitter) - 1.0);
+        let plain = doubled(self.open_for, earlier_trips, self.open_max);
+        scale(plain, 1.0 + swing).min(self.open_max)
+    }
+}
+
+/// What a breaker does with a call just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Calls pass.
+    Closed,
+    /// A few probes pass.
+    HalfOpen,
+    /// Nothing passes.
+    Open,
+}
+
+impl BreakerState {
+    /// The state as status pages and metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Why a breaker opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TripReason {
+    /// Too many failures within the window.
+    FailureRatio,
+    /// A probe failed.
+    ProbeFailed,
+    /// A probe did not report in time.
+    ProbeDeadline,
+}
+
+impl TripReason {
+    /// The reason as logs and metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FailureRatio => "failure_ratio",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbeDeadline => "probe_deadline",
+        }
+    }
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state left.
+    pub from: BreakerState,
+    /// The state entered.
+    pub to: BreakerState,
+    /// Set when `to` is open. Closing has one cause only, a probe's success, and so has half-opening, time.
+    pub reason: Option<TripReason>,
+}
+
+/// What a call's end says about the deployment's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered.
+    Success,
+    /// It is to blame.
+    Failure,
+    /// Nothing is learned: cancelled, the caller's fault, a rate signal, or nobody reported.
+    Neutral,
+}
+
+/// Leave to make one call. Hand it back to [`Breaker::record`] whatever happens to the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    generation: u64,
+    probe: Option<u64>,
+}
+
+impl Ticket {
+    /// Whether the call decides the fate of a half-open breaker.
+    pub fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+}
+
+/// The call may not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// While open, the rest of the open time. While half-open with all probes out, the time by which
+    /// they are decided at the latest.
+    pub retry_after: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Probe {
+    serial: u64,
+    due: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Closed {
+        since: Duration,
+    },
+    Open {
+        until: Duration,
+    },
+    HalfOpen {
+        probes: [Option<Probe>; MAX_PROBES],
+        /// The open time should a probe miss its deadline, fixed beforehand so that
+        /// [`Breaker::state`] can tell the time of reopening without configuration or jitter.
+        reopen_for: Duration,
+    },
+}
+
+/// The automaton. One per deployment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Breaker {
+    phase: Phase,
+    /// Calls and failures.
+    window: Window<12>,
+    /// Counts changes of state.
+    generation: u64,
+    /// Counts probes, so that a ticket handed in twice does not free the slot of another.
+    serial: u64,
+    /// Trips in a row.
+    trips: u32,
+    /// The last trip's draw: a missed deadline comes without one of its own.
+    jitter: f64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Breaker {
+    /// A closed breaker that has seen nothing.
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Closed {
+                since: Duration::ZERO,
+            },
+            window: Window::new(Duration::ZERO),
+            generation: 0,
+            serial: 0,
+            trips: 0,
+            jitter: 0.5,
+        }
+    }
+
+    /// The state at `now`, steps that time alone takes included.
+    pub fn state(&self, now: Duration) -> BreakerState {
+        match self.open_until(now) {
+            None if matches!(self.phase, Phase::Closed { .. }) => BreakerState::Closed,
+            Some(until) if now < until => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
+        }
+    }
+
+    /// How long it stays open from `now` on; zero if it is not open.
+    pub fn rest(&self, now: Duration) -> Duration {
+        self.open_until(now)
+            .map_or(Duration::ZERO, |until| until.saturating_sub(now))
+    }
+
+    /// The end of the open time that `now` falls into or has passed, if there is one.
+    fn open_until(&self, now: Duration) -> Option<Duration> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Open { until } => Some(until),
+            Phase::HalfOpen { probes, reopen_for } => first_due(&probes)
+                .filter(|due| *due <= now)
+                .map(|due| due.saturating_add(reopen_for)),
+        }
+    }
+
+    /// Takes the next step that time alone brings: open to half-open, or open again because a probe
+    /// missed its deadline. [`admit`](Self::admit) takes these steps too, but does not report them;
+    /// who wants to see them calls this first, until it returns `None`.
+    pub fn advance(&mut self, config: &BreakerConfig, now: Duration) -> Option<Transition> {
+        match self.phase {
+            Phase::Open { until } if until <= now => {
+                let half_open = Phase::HalfOpen {
+                    probes: [None; MAX_PROBES],
+                    reopen_for: config.open_time(self.trips, self.jitter),
+                };
+                Some(self.enter(half_open, None))
+            }
+            Phase::HalfOpen { probes, reopen_for } => {
+                let due = first_due(&probes).filter(|due| *due <= now)?;
+                let until = due.saturating_add(reopen_for);
+                Some(self.open(until, TripReason::ProbeDeadline))
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks to make a call.
+    pub fn admit(&mut self, config: &BreakerConfig, now: Duration) -> Result<Ticket, Rejected> {
+        while self.advance(config, now).is_some() {}
+        let probe = match &mut self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Open { until } => {
+                return Err(Rejected {
+                    retry_after: until.saturating_sub(now),
+                });
+            }
+            Phase::HalfOpen { probes, .. } => {
+                let retry_after = first_due(probes).unwrap_or(now).saturating_sub(now);
+                let out = probes.iter().flatten().count();
+                let free = probes.iter_mut().find(|slot| slot.is_none());
+                let Some(slot) = free.filter(|_| out < config.probes.max(1)) else {
+                    return Err(Rejected { retry_after });
+                };
+                self.serial += 1;
+                *slot = Some(Probe {
+                    serial: self.serial,
+                    due: now.saturating_add(config.probe_deadline),
+                });
+                Some(self.serial)
+            }
+        };
+        Ok(Ticket {
+            generation: self.generation,
+            probe,
+        })
+    }
+
+    /// Reports how a call ended; `jitter` is a uniform draw from 0 to 1, used if this trips.
+    pub fn record(
+        &mut self,
+        config: &BreakerConfig,
+        ticket: Ticket,
+        verdict: Verdict,
+        now: Duration,
+        jitter: f64,
+    ) -> Option<Transition> {
+        // A step of time makes every ticket stale, this one too.
+        if let Some(step) = self.advance(config, now) {
+            return Some(step);
+        }
+        if ticket.generation != self.generation {
+            return None;
+        }
+        match (&mut self.phase, ticket.probe) {
+            (Phase::Closed { since }, None) => {
+                if verdict == Verdict::Neutral {
+                    return None;
+                }
+                if self.window.span() != config.window {
+                    self.window = Window::new(config.window);
+                }
+                self.window
+                    .add([1, u32::from(verdict == Verdict::Failure)], now);
+                let calm = now.saturating_sub(*since) >= config.window;
+                let trips = self.calls(now) >= config.min_calls.max(1)
+                    && self.failure_rate(now) >= config.failure_ratio;
+                if !trips {
+                    return None;
+                }
+                if calm {
+                    self.trips = 0;
+                }
+                Some(self.trip(config, TripReason::FailureRatio, now, jitter))
+            }
+            (Phase::HalfOpen { probes, .. }, Some(serial)) => {
+                let slot = probes
+                    .iter_mut()
+                    .find(|slot| slot.is_some_and(|probe| probe.serial == serial))?;
+                match verdict {
+                    Verdict::Neutral => {
+                        *slot = None;
+                        None
+                    }
+                    Verdict::Success => {
+                        self.window = Window::new(config.window);
+                        Some(self.enter(Phase::Closed { since: now }, None))
+                    }
+                    Verdict::Failure => {
+                        Some(self.trip(config, TripReason::ProbeFailed, now, jitter))
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Share of failures among the results within the window, 0 to 1; 0 without any. While open and
+    /// half-open these are the results that led to the trip, as far as the window still holds them.
+    pub fn failure_rate(&self, now: Duration) -> f64 {
+        let [calls, failures] = self.window.totals(now);
+        f64::from(failures) / f64::from(calls.max(1))
+    }
+
+    /// Results within the window, neutral ones not counted.
+    pub fn calls(&self, now: Duration) -> u32 {
+        self.window.totals(now)[0]
+    }
+
+    /// Probes out and not yet reported.
+    pub fn probes_out(&self) -> usize {
+        match &self.phase {
+            Phase::HalfOpen { probes, .. } => probes.iter().flatten().count(),
+            _ => 0,
+        }
+    }
+
+    fn trip(
+        &mut self,
+        config: &BreakerConfig,
+        reason: TripReason,
+        now: Duration,
+        jitter: f64,
+    ) -> Transition {
+        let until = now.saturating_add(config.open_time(self.trips, jitter));
+        self.jitter = jitter;
+        self.open(until, reason)
+    }
+
+    fn open(&mut self, until: Duration, reason: TripReason) -> Transition {
+        self.trips = self.trips.saturating_add(1);
+        self.enter(Phase::Open { until }, Some(reason))
+    }
+
+    fn enter(&mut self, phase: Phase, reason: Option<TripReason>) -> Transition {
+        let from = self.phase.state();
+        self.phase = phase;
+        self.generation += 1;
+        Transition {
+            from,
+            to: phase.state(),
+            reason,
+        }
+    }
+}
+
+impl Phase {
+    fn state(&self) -> BreakerState {
+        match self {
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::Open { .. } => BreakerState::Open,
+            Self::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+fn first_due(probes: &[Option<Probe>]) -> Option<Duration> {
+    probes.iter().flatten().map(|probe| probe.due).min()
+}
+
+#[cfg(test)]
+mod tests;

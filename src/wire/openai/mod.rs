@@ -1,0 +1,27 @@
+//! OpenAI's chat completions (`POST /v1/chat/completions`).
+//!
+//! - [`request`]: what a client asks and what a provider is asked; [`extension`] is our own object in it.
+//! - [`answer`]: a whole answer, read from a provider and written to a client.
+//! - [`chunk`]: one piece of a streamed answer, both ways.
+//! - [`error`]: a provider's refusals by what they mean, and our errors in the wire's shape.
+//! - [`splice`]: changes members of a JSON object without encoding the rest anew.
+//!
+//! Names and shapes follow OpenAI's published API reference; where servers in use deviate from it, the reader
+//! concerned says so.
+
+pub mod answer;
+pub mod chunk;
+pub mod error;
+pub mod extension;
+pub mod request;
+pub mod splice;
+
+mod retry_after;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+/// `value` as JSON. Nothing written here can fail: keys are strings, and what is no number becomes `null`.
+fn encode(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

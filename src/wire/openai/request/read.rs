@@ -1,0 +1,384 @@
+//! One pass over a request's bytes that knows at any time where it is, so that an error names the field.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::error::Category;
+
+use super::{MOST_ENTRIES, Request, check};
+use crate::error::{Error, ErrorKind, Result};
+use crate::query::{Content, Message, Original, Part, Query, Role, Tool, Wire};
+use crate::wire::openai::extension;
+
+/// A message repeats at most this much of what the caller wrote.
+const LONGEST_MESSAGE: usize = 240;
+
+/// Reads a client's request.
+///
+/// # Errors
+/// [`Invalid`](ErrorKind::Invalid), naming the field and what it may be. Fields that we do not know are kept and
+/// left to the provider; in our own object they are errors.
+pub fn read(body: Bytes) -> Result<Request> {
+    let place = Place::default();
+    let mut parser = serde_json::Deserializer::from_slice(&body);
+    let top = Top(&place).deserialize(&mut parser);
+    let top = top.and_then(|top| parser.end().map(|()| top));
+    let (mut request, extension) = top.map_err(|error| place.explain(&error))?;
+    check(&request)?;
+    extension::apply(extension, &mut request.query)?;
+    request.query.original = Some(Original {
+        wire: Wire::OpenAiChat,
+        body,
+    });
+    Ok(request)
+}
+
+/// Which value is being read, such as `messages[2].content`.
+#[derive(Default)]
+struct Place {
+    member: RefCell<String>,
+    index: Cell<Option<usize>>,
+    field: Cell<&'static str>,
+}
+
+impl Place {
+    fn enter(&self, member: &str) {
+        let mut name = self.member.borrow_mut();
+        name.clear();
+        name.push_str(member);
+        self.index.set(None);
+        self.field.set("");
+    }
+
+    fn name(&self) -> String {
+        let mut name = self.member.borrow().clone();
+        if let Some(index) = self.index.get() {
+            name.push_str(&format!("[{index}]"));
+        }
+        if !self.field.get().is_empty() {
+            name.push('.');
+            name.push_str(self.field.get());
+        }
+        name
+    }
+
+    fn explain(&self, error: &serde_json::Error) -> Error {
+        let text = error.to_string();
+        if error.classify() != Category::Data {
+            return Error::new(
+                ErrorKind::Invalid,
+                format!("the body is not valid JSON: {text}"),
+            );
+        }
+        // Where it is, is said better by the field's name.
+        let mut text = text
+            .rsplit_once(" at line ")
+            .map_or(&*text, |(text, _)| text)
+            .to_owned();
+        for (theirs, ours) in [
+            ("f64", "a number"),
+            ("i64", "an integer"),
+            ("u32", "an integer from 0 to 4294967295"),
+        ] {
+            if let Some(start) = text.strip_suffix(&format!("expected {theirs}")) {
+                text = format!("{start}expected {ours}");
+            }
+        }
+        if text.len() > LONGEST_MESSAGE {
+            // The end says what was expected, the middle repeats what was found.
+            let tail = text
+                .rfind(", expected ")
+                .map_or("", |at| &text[at..])
+                .to_owned();
+            text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+            text.push('…');
+            text.push_str(if tail.len() < LONGEST_MESSAGE {
+                &tail
+            } else {
+                ""
+            });
+        }
+        match self.name() {
+            name if name.is_empty() => {
+                Error::new(ErrorKind::Invalid, format!("the body is wrong: {text}"))
+            }
+            name => Error::invalid(name, text),
+        }
+    }
+}
+
+/// A key, borrowed from the body unless it is written with escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The whole body: the request, and our own object in it, still unread.
+struct Top<'a>(&'a Place);
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = (Request, Value);
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = (Request, Value);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let place = self.0;
+        let mut query = Query::of(String::new(), Vec::new());
+        let (mut stream, mut include_usage, mut user, mut extension) =
+            (false, false, None, Value::Null);
+        let (mut max_tokens, mut max_completion_tokens) = (None, None);
+        let mut has_model = false;
+        while let Some(Key(key)) = map.next_key()? {
+            place.enter(&key);
+            let params = &mut query.params;
+            match &*key {
+                "model" => {
+                    query.model = map.next_value()?;
+                    has_model = true;
+                }
+                "messages" => {
+                    query.messages = map.next_value_seed(Items {
+                        place,
+                        each: Turn(place),
+                    })?
+                }
+                "tools" => {
+                    query.tools = map.next_value_seed(Items {
+                        place,
+                        each: PhantomData::<Tool>,
+                    })?
+                }
+                "tool_choice" => query.tool_choice = map.next_value()?,
+                "response_format" => query.response_format = map.next_value()?,
+                "temperature" => params.temperature = map.next_value()?,
+                "top_p" => params.top_p = map.next_value()?,
+                "max_tokens" => max_tokens = map.next_value()?,
+                "max_completion_tokens" => max_completion_tokens = map.next_value()?,
+                "stop" => params.stop = map.next_value::<Stop>()?.0,
+                "seed" => params.seed = map.next_value()?,
+                "n" => params.n = map.next_value()?,
+                "presence_penalty" => params.presence_penalty = map.next_value()?,
+                "frequency_penalty" => params.frequency_penalty = map.next_value()?,
+                "logprobs" => params.logprobs = map.next_value()?,
+                "top_logprobs" => params.top_logprobs = map.next_value()?,
+                "reasoning_effort" => params.reasoning_effort = map.next_value()?,
+                "stream" => stream = map.next_value::<Option<bool>>()?.unwrap_or(false),
+                "stream_options" => {
+                    let options: Option<StreamOptions> = map.next_value()?;
+                    include_usage = options
+                        .and_then(|options| options.include_usage)
+                        .unwrap_or(false);
+                }
+                "user" => user = map.next_value()?,
+                "quorate" => extension = map.next_value()?,
+                _ => {
+                    let value = map.next_value()?;
+                    query.rest.insert(key.into_owned(), value);
+                }
+            }
+        }
+        query.params.max_tokens = max_completion_tokens.or(max_tokens);
+        if !has_model {
+            place.enter("model");
+            return Err(A::Error::custom(
+                "is missing: a deployment, an alias, `auto` or `ensemble/<name>`",
+            ));
+        }
+        Ok((
+            Request {
+                query,
+                stream,
+                include_usage,
+                user,
+            },
+            extension,
+        ))
+    }
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// An array whose entries are counted while they are read; `null` is an empty one.
+struct Items<'a, S> {
+    place: &'a Place,
+    each: S,
+}
+
+impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for Items<'_, S> {
+    type Value = Vec<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for Items<'_, S> {
+    type Value = Vec<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        loop {
+            self.place.index.set(Some(items.len()));
+            let Some(item) = seq.next_element_seed(self.each)? else {
+                break;
+            };
+            items.push(item);
+            if items.len() > MOST_ENTRIES {
+                self.place.index.set(None);
+                return Err(A::Error::custom(format!(
+                    "must have at most {MOST_ENTRIES} entries"
+                )));
+            }
+        }
+        self.place.index.set(None);
+        Ok(items)
+    }
+}
+
+/// One turn of the conversation. [`Message`] could read itself, but not say which of its fields is wrong, and
+/// not without copying each text twice.
+#[derive(Clone, Copy)]
+struct Turn<'a>(&'a Place);
+
+impl<'de> DeserializeSeed<'de> for Turn<'_> {
+    type Value = Message;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Message, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Turn<'_> {
+    type Value = Message;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
+        let field = &self.0.field;
+        let mut message = Message::default();
+        let mut role = None;
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                "role" => {
+                    field.set("role");
+                    role = Some(map.next_value::<Role>()?);
+                }
+                "content" => {
+                    field.set("content");
+                    message.content = map.next_value::<Said>()?.0;
+                }
+                "tool_calls" => {
+                    field.set("tool_calls");
+                    message.tool_calls = map.next_value::<Option<_>>()?.unwrap_or_default();
+                }
+                "tool_call_id" => {
+                    field.set("tool_call_id");
+                    message.tool_call_id = map.next_value()?;
+                }
+                _ => {
+                    let value = map.next_value()?;
+                    message.rest.insert(key.into_owned(), value);
+                }
+            }
+            field.set("");
+        }
+        message.role = role.ok_or_else(|| {
+            field.set("role");
+            A::Error::custom("is missing: system, developer, user, assistant, tool or function")
+        })?;
+        Ok(message)
+    }
+}
+
+/// A turn's content: text, parts, or nothing.
+struct Said(Option<Content>);
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of parts")
+            }
+
+            fn visit_unit<E>(self) -> Result<Said, E> {
+                Ok(Said(None))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+                Ok(Said(Some(Content::Text(text.to_owned()))))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Said, A::Error> {
+                let mut parts: Vec<Part> = Vec::new();
+                while let Some(part) = seq.next_element()? {
+                    parts.push(part);
+                }
+                Ok(Said(Some(Content::Parts(parts))))
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
+/// Texts that end the answer: one, several, or none.
+struct Stop(Vec<String>);
+
+impl<'de> Deserialize<'de> for Stop {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Stop;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_unit<E>(self) -> Result<Stop, E> {
+                Ok(Stop(Vec::new()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Stop, E> {
+                Ok(Stop(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Stop, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = seq.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Stop(texts))
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
