@@ -168,7 +168,10 @@ impl Provider for Moody {
                 2 => panic!("as scripted"),
                 3 => std::future::pending().await,
                 4 => deltas(vec![Ok(quorate::Delta::text("cut"))]),
-                5 => deltas(vec![Ok(quorate::Delta::text("x")), error(quorate::ErrorKind::Connect)]),
+                5 => {
+                    let cut = quorate::Error::new(quorate::ErrorKind::Connect, "as scripted");
+                    deltas(vec![Ok(quorate::Delta::text("x")), Err(cut)])
+                }
                 6 => {
                     let endless = futures_util::stream::once(async { Ok(quorate::Delta::text("x")) });
                     Ok(Outcome::Stream(endless.chain(futures_util::stream::pending()).boxed()))

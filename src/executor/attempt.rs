@@ -171,8 +171,14 @@ async fn commit(
 ) -> Result<Committed> {
     match first {
         First::Whole(answer) => {
-            if answer.choices.is_empty() {
-                let error = Error::new(ErrorKind::Malformed, "the upstream's answer has no choices");
+            let fault = if answer.choices.is_empty() {
+                Some(Error::new(ErrorKind::Malformed, "the upstream's answer has no choices"))
+            } else if answer.choices.iter().any(|choice| choice.finish.is_none()) {
+                Some(live::truncated())
+            } else {
+                None
+            };
+            if let Some(error) = fault {
                 guard.report(Report::Failure(error.clone()));
                 return Err(error);
             }

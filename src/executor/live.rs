@@ -29,7 +29,7 @@ pub(super) struct Live {
 }
 
 pub(super) fn truncated() -> Error {
-    Error::new(ErrorKind::Truncated, "the upstream's stream ended before its answer did")
+    Error::new(ErrorKind::Truncated, "the upstream's answer ended without a finish reason")
 }
 
 pub(super) fn record_usage(span: &tracing::Span, usage: Option<Usage>) {

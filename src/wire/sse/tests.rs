@@ -38,6 +38,13 @@ fn every_line_end_of_the_format_ends_a_line() {
 }
 
 #[test]
+fn a_carriage_return_and_its_line_feed_end_one_line_and_not_two() {
+    assert_eq!(data(b"data: a\r\ndata: b\r\n\r\n"), ["a\nb"]);
+    let apart = events(&[b"data: a\r", b"\ndata: b\r\n\r", b"\n"], 100);
+    assert_eq!(apart, [Ok((None, "a\nb".into()))]);
+}
+
+#[test]
 fn data_of_several_lines_is_joined_and_one_space_is_dropped() {
     assert_eq!(data(b"data: a\ndata:b\ndata:  c\ndata\n\n"), ["a\nb\n c\n"]);
 }

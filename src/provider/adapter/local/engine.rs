@@ -109,33 +109,34 @@ impl Engine {
         })
     }
 
-    /// Answers `query` into `out`, until it is done or nobody listens any more. `seed` serves if the query has
-    /// none.
-    pub(super) fn answer(&self, query: &Query, seed: u64, out: &mut Listener) -> Result<()> {
+    /// Answers `query` into `out`, until it is done or nobody listens any more, and returns the tokens it took.
+    /// `seed` serves if the query has none.
+    pub(super) fn answer(&self, query: &Query, seed: u64, out: &mut Listener) -> Result<Usage> {
         self.threads.install(|| self.generate(query, seed, out))
     }
 
-    fn generate(&self, query: &Query, seed: u64, out: &mut Listener) -> Result<()> {
+    fn generate(&self, query: &Query, seed: u64, out: &mut Listener) -> Result<Usage> {
         let prompt = self.prompt(query)?;
         let context = self.model.context().min(LONGEST);
         let room = context - prompt.len();
         let limit = query.params.max_tokens.unwrap_or(MAX_TOKENS).max(1);
         let limit = usize::try_from(limit).unwrap_or(room).min(room);
         let mut memory = self.model.memory(prompt.len() + limit);
+        let mut usage = Usage::default();
         let mut state = Vec::new();
         for piece in prompt.chunks(PROMPT_PIECE) {
             if out.is_gone() {
-                return Ok(());
+                return Ok(usage);
             }
             state = self.model.advance(piece, &mut memory);
+            usage.input += tokens(piece.len());
         }
         let mut sampler = Sampler::new(&query.params, seed);
         let mut stop = StopText::new(&query.params.stop);
         let mut text = self.tokenizer.decode_stream(true);
-        let mut written = 0;
         let reason = loop {
             let token = sampler.draw(self.model.logits(&state));
-            written += 1;
+            usage.output += 1;
             if self.ends.contains(&token) {
                 break FinishReason::Stop;
             }
@@ -148,23 +149,17 @@ impl Engine {
                     break FinishReason::Stop;
                 }
             }
-            if written == limit {
+            if usage.output == tokens(limit) {
                 break FinishReason::Length;
             }
             if out.is_gone() {
-                return Ok(());
+                return Ok(usage);
             }
             state = self.model.advance(&[token], &mut memory);
         };
         out.say(&stop.rest());
-        let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
-        let usage = Usage {
-            input: count(prompt.len()),
-            output: count(written),
-            ..Usage::default()
-        };
         out.finish(reason, usage);
-        Ok(())
+        Ok(usage)
     }
 
     /// The conversation in tokens; leaves room for one more at least.
@@ -189,15 +184,16 @@ impl Engine {
             .tokenizer
             .encode_fast(text, false)
             .map_err(|error| internal(&error))?;
-        let tokens = encoding.get_ids().to_vec();
-        if tokens.len() >= context {
-            return Err(too_long(tokens.len()));
+        match encoding.get_ids() {
+            [] => Err(Error::invalid("messages", "the conversation is empty")),
+            ids if ids.len() >= context => Err(too_long(ids.len())),
+            ids => Ok(ids.to_vec()),
         }
-        if tokens.is_empty() {
-            return Err(Error::invalid("messages", "the conversation is empty"));
-        }
-        Ok(tokens)
     }
+}
+
+fn tokens(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Error {

@@ -175,7 +175,7 @@ fn work(mut jobs: mpsc::Receiver<Job>, mut load: impl FnMut() -> Result<Engine>)
             answered
         }));
         match answered {
-            Ok(Ok(())) => {}
+            Ok(Ok(usage)) => tracing::debug!(usage.input, usage.output, "local model answered"),
             Ok(Err(error)) => listener.fail(error),
             Err(_) => listener.fail(Error::new(
                 ErrorKind::Internal,

@@ -7,7 +7,7 @@ use crate::query::{Message, Role};
 
 /// For files without a template: ChatML, which most small instruction models were trained with.
 const CHAT_ML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n\
-    {{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    {{ message.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}";
 
 /// A compiled chat template.
 pub(super) struct Template {
@@ -102,7 +102,7 @@ mod tests {
             {{ '<' + message['role'] + '>' + message['content'] + eos_token }}{% endfor %}\n\
             {% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}";
         let rendered = render(Some(source), &[Message::user("Hi")]).unwrap();
-        assert_eq!(rendered, "<s>[none]\n<user>Hi</s><assistant>");
+        assert_eq!(rendered, "<s>[none]<user>Hi</s><assistant>");
     }
 
     #[test]

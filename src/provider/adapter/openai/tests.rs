@@ -503,8 +503,10 @@ async fn whoever_cannot_be_reached_is_named_with_the_reason() {
     );
 
     let plain = upstream(vec![]).await;
-    let silent = whole(&provider_at(&format!("https://{}/v1", plain.address)))
+    let hanging = provider_at(&format!("https://{}/v1", plain.address));
+    let silent = timeout(Duration::from_secs(10), whole(&hanging))
         .await
+        .unwrap()
         .unwrap_err();
     assert_eq!(
         silent.kind(),
