@@ -24,9 +24,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let orchestrator = Orchestrator::builder(config).start().await?;
 
     let answer = orchestrator.ask(Query::new("auto", "Hello!")).await?;
-    println!("{} says: {}", answer.report.model.as_ref().map_or("?", |m| m.as_str()), answer.content());
+    println!(
+        "{} says: {}",
+        answer.report.model.as_ref().map_or("?", |m| m.as_str()),
+        answer.content()
+    );
 
-    let mut deltas = orchestrator.stream(Query::new("demo/parrot", "word by word")).await?;
+    let mut deltas = orchestrator
+        .stream(Query::new("demo/parrot", "word by word"))
+        .await?;
     while let Some(delta) = deltas.next().await {
         print!("{}|", delta?.content());
     }

@@ -14,7 +14,12 @@ struct WordCounter;
 impl Provider for WordCounter {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Outcome, Error>> {
         Box::pin(async move {
-            let question = call.query.messages.last().map(|message| message.text()).unwrap_or_default();
+            let question = call
+                .query
+                .messages
+                .last()
+                .map(|message| message.text())
+                .unwrap_or_default();
             match question.split_whitespace().count() {
                 0 => Err(Error::new(ErrorKind::Invalid, "there is nothing to count")),
                 words => Ok(Outcome::Whole(Answer::text(words.to_string()))),
@@ -25,22 +30,42 @@ impl Provider for WordCounter {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::parse("[ledger]\npath = \"off\"\n", "embedded", std::env::vars(), &[])?;
+    let config = Config::parse(
+        "[ledger]\npath = \"off\"\n",
+        "embedded",
+        std::env::vars(),
+        &[],
+    )?;
     let counter = Deployment {
         id: "host/word-counter".into(),
         model: "word-counter".into(),
         vendor: "host".into(),
-        capabilities: Capabilities { tools: false, vision: false, ..Capabilities::default() },
+        capabilities: Capabilities {
+            tools: false,
+            vision: false,
+            ..Capabilities::default()
+        },
         price: None,
-        limits: Limits { max_in_flight: Some(2), ..Limits::default() },
+        limits: Limits {
+            max_in_flight: Some(2),
+            ..Limits::default()
+        },
         timeouts: Timeouts::default(),
         quality: 0.5,
         family: None,
     };
-    let orchestrator = Orchestrator::builder(config).provider(counter, Arc::new(WordCounter)).start().await?;
-    let answer = orchestrator.ask(Query::new("host/word-counter", "how many words are these")).await?;
+    let orchestrator = Orchestrator::builder(config)
+        .provider(counter, Arc::new(WordCounter))
+        .start()
+        .await?;
+    let answer = orchestrator
+        .ask(Query::new("host/word-counter", "how many words are these"))
+        .await?;
     println!("{}", answer.content());
-    let error = orchestrator.ask(Query::new("host/word-counter", "")).await.map(|_| ());
+    let error = orchestrator
+        .ask(Query::new("host/word-counter", ""))
+        .await
+        .map(|_| ());
     println!("{error:?}");
     orchestrator.shutdown(Duration::from_secs(5)).await;
     Ok(())

@@ -24,6 +24,17 @@
 //!
 //! Words that every room speaks: [`query`], [`answer`], [`error`], [`id`].
 
+#![warn(missing_docs)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::dbg_macro,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 pub mod answer;
 pub mod config;
 pub mod dispatcher;

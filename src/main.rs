@@ -1,5 +1,15 @@
 //! The command line of Quorate. What it does is in `cli`; what it drives is the library.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::dbg_macro,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 mod cli;
 
 use std::process::ExitCode;

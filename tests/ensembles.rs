@@ -1,4 +1,8 @@
 //! Several are asked, one answer comes back.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -6,9 +10,19 @@ use serde_json::{Value, json};
 use support::{World, chat};
 
 /// Three members that say these texts.
-async fn three(toml: &str, texts: [&str; 3]) -> (World, Vec<std::sync::Arc<quorate::provider::adapter::scripted::ScriptedProvider>>) {
+async fn three(
+    toml: &str,
+    texts: [&str; 3],
+) -> (
+    World,
+    Vec<std::sync::Arc<quorate::provider::adapter::scripted::ScriptedProvider>>,
+) {
     let script = |text: &str| json!({ "answer": text });
-    let scripts = [("a/m", script(texts[0])), ("b/m", script(texts[1])), ("c/m", script(texts[2]))];
+    let scripts = [
+        ("a/m", script(texts[0])),
+        ("b/m", script(texts[1])),
+        ("c/m", script(texts[2])),
+    ];
     World::scripted(toml, &scripts).await
 }
 
@@ -22,15 +36,27 @@ fn ask(merge: &str) -> Value {
 async fn plurality_takes_what_most_say_and_tells_who_said_what() {
     let (world, _) = three("", ["Paris", "Lyon", "**paris**."]).await;
     let reply = world.post("/v1/chat/completions", &ask("plurality")).await;
-    assert!(["Paris", "**paris**."].contains(&reply.content().as_str()), "{}", reply.body);
+    assert!(
+        ["Paris", "**paris**."].contains(&reply.content().as_str()),
+        "{}",
+        reply.body
+    );
     let report = reply.json()["quorate"].clone();
     assert!((report["agreement"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
     let confidence = report["confidence"].as_f64().unwrap();
     assert!(confidence > 0.0 && confidence < 1.0);
     let members = report["members"].as_array().unwrap();
-    let of = |name: &str| members.iter().find(|member| member["model"] == name).unwrap();
+    let of = |name: &str| {
+        members
+            .iter()
+            .find(|member| member["model"] == name)
+            .unwrap()
+    };
     assert_eq!(of("b/m")["content"], "Lyon");
-    assert_eq!((of("a/m")["chosen"].clone(), of("b/m")["chosen"].clone()), (true.into(), false.into()));
+    assert_eq!(
+        (of("a/m")["chosen"].clone(), of("b/m")["chosen"].clone()),
+        (true.into(), false.into())
+    );
     assert_eq!(report["attempts"].as_array().unwrap().len(), 3);
     world.until_all_returned().await;
 }
@@ -38,12 +64,18 @@ async fn plurality_takes_what_most_say_and_tells_who_said_what() {
 #[tokio::test]
 async fn plurality_stops_when_the_outcome_stands_and_cancels_who_is_left() {
     let (world, providers) = three("", ["Paris", "Paris", "Lyon"]).await;
-    providers[2].set_script(json!({ "hang": "before" })).unwrap();
+    providers[2]
+        .set_script(json!({ "hang": "before" }))
+        .unwrap();
     let reply = world.post("/v1/chat/completions", &ask("plurality")).await;
     assert_eq!(reply.content(), "Paris");
     let members = reply.json()["quorate"]["members"].clone();
     assert_eq!(members[2]["outcome"], "cancelled");
-    world.until("the loser is cancelled", async |_| providers[2].in_flight() == 0).await;
+    world
+        .until("the loser is cancelled", async |_| {
+            providers[2].in_flight() == 0
+        })
+        .await;
     world.until_all_returned().await;
 }
 
@@ -51,16 +83,27 @@ async fn plurality_stops_when_the_outcome_stands_and_cancels_who_is_left() {
 async fn the_ensemble_holds_one_permit() {
     let toml = "[admission]\nper_user = 1\ntotal = 1\n";
     let (world, _) = three(toml, ["x", "x", "x"]).await;
-    assert_eq!(world.post("/v1/chat/completions", &ask("plurality")).await.status, 200);
+    assert_eq!(
+        world
+            .post("/v1/chat/completions", &ask("plurality"))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn members_may_fail_as_long_as_the_quorum_holds() {
-    let (world, providers) = three("[resilience]\nretries = 0\n", ["Paris", "Paris", "Paris"]).await;
-    providers[1].set_script(json!({ "fail": { "kind": "upstream", "status": 500 } })).unwrap();
+    let (world, providers) =
+        three("[resilience]\nretries = 0\n", ["Paris", "Paris", "Paris"]).await;
+    providers[1]
+        .set_script(json!({ "fail": { "kind": "upstream", "status": 500 } }))
+        .unwrap();
     let reply = world.post("/v1/chat/completions", &ask("plurality")).await;
     assert_eq!(reply.content(), "Paris");
-    providers[0].set_script(json!({ "fail": { "kind": "upstream", "status": 502 } })).unwrap();
+    providers[0]
+        .set_script(json!({ "fail": { "kind": "upstream", "status": 502 } }))
+        .unwrap();
     let reply = world.post("/v1/chat/completions", &ask("plurality")).await;
     assert_eq!(reply.kind(), "upstream", "{}", reply.body);
     assert!(reply.body.contains("quorum of 2"), "{}", reply.body);
@@ -85,13 +128,32 @@ async fn first_streams_whoever_begins_first() {
 async fn best_takes_the_member_with_the_highest_learned_quality() {
     let (world, _) = three("", ["from a", "from b", "from c"]).await;
     for _ in 0..5 {
-        let decision = world.chat("c/m", "?").await.header("x-quorate-decision").to_owned();
-        world.post("/v1/feedback", &json!({ "decision": decision, "score": 1 })).await;
+        let decision = world
+            .chat("c/m", "?")
+            .await
+            .header("x-quorate-decision")
+            .to_owned();
+        world
+            .post("/v1/feedback", &json!({ "decision": decision, "score": 1 }))
+            .await;
     }
-    world.until("learned", async |w| w.deployment("c/m")["quality"]["evidence"].as_f64().unwrap() > 4.0).await;
-    assert_eq!(world.post("/v1/chat/completions", &ask("best")).await.content(), "from c");
+    world
+        .until("learned", async |w| {
+            w.deployment("c/m")["quality"]["evidence"].as_f64().unwrap() > 4.0
+        })
+        .await;
+    assert_eq!(
+        world
+            .post("/v1/chat/completions", &ask("best"))
+            .await
+            .content(),
+        "from c"
+    );
     // Its vote also weighs more than one other.
-    let (weighted, _) = (world.post("/v1/chat/completions", &ask("weighted")).await, ());
+    let (weighted, _) = (
+        world.post("/v1/chat/completions", &ask("weighted")).await,
+        (),
+    );
     assert_eq!(weighted.content(), "from c");
 }
 
@@ -100,17 +162,35 @@ async fn a_judge_chooses_and_a_writer_writes() {
     let judged = "[ensembles.judged]\nmembers = [\"a/m\", \"b/m\"]\nmerge = \"judge\"\njudge = \"j/m\"\n\
                   [ensembles.written]\nmembers = [\"a/m\", \"b/m\"]\nmerge = \"synthesize\"\njudge = \"j/m\"\n";
     let provider = |name: &str, answer: &str| {
-        format!("[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m\"]\nscript = {{ answer = \"{answer}\" }}\n")
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m\"]\nscript = {{ answer = \"{answer}\" }}\n"
+        )
     };
-    let toml = [provider("a", "one"), provider("b", "two"), provider("j", "B"), judged.into()].concat();
+    let toml = [
+        provider("a", "one"),
+        provider("b", "two"),
+        provider("j", "B"),
+        judged.into(),
+    ]
+    .concat();
     let world = World::start(&toml, Vec::new()).await;
     let reply = world.chat("ensemble/judged", "?").await;
-    assert!(["one", "two"].contains(&reply.content().as_str()), "{}", reply.body);
-    assert_eq!(reply.json()["quorate"]["members"].as_array().unwrap().len(), 2);
+    assert!(
+        ["one", "two"].contains(&reply.content().as_str()),
+        "{}",
+        reply.body
+    );
+    assert_eq!(
+        reply.json()["quorate"]["members"].as_array().unwrap().len(),
+        2
+    );
     let mut request = chat("ensemble/written", "?");
     request["stream"] = true.into();
     let reply = world.post("/v1/chat/completions", &request).await;
-    assert_eq!((reply.streamed().as_str(), reply.header("x-quorate-model")), ("B", "j/m"));
+    assert_eq!(
+        (reply.streamed().as_str(), reply.header("x-quorate-model")),
+        ("B", "j/m")
+    );
     world.until_all_returned().await;
 }
 
@@ -121,7 +201,12 @@ async fn a_cost_cap_leaves_out_who_does_not_fit() {
             "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [{{ name = \"m\", price = {{ input = {price}, output = {price} }} }}]\n"
         )
     };
-    let toml = [provider("a", 1.0), provider("b", 1.0), provider("c", 1000.0)].concat();
+    let toml = [
+        provider("a", 1.0),
+        provider("b", 1.0),
+        provider("c", 1000.0),
+    ]
+    .concat();
     let world = World::start(&toml, Vec::new()).await;
     let mut request = ask("plurality");
     request["quorate"]["max_cost"] = 0.01.into();
@@ -137,7 +222,9 @@ async fn a_cost_cap_leaves_out_who_does_not_fit() {
 async fn a_panicking_member_is_one_failed_member() {
     let (world, providers) = three("[resilience]\nretries = 0\n", ["Paris", "Paris", "?"]).await;
     providers[2].set_script(json!({ "panic": true })).unwrap();
-    providers[0].set_script(json!({ "answer": "Paris", "latency_ms": 50 })).unwrap();
+    providers[0]
+        .set_script(json!({ "answer": "Paris", "latency_ms": 50 }))
+        .unwrap();
     let reply = world.post("/v1/chat/completions", &ask("plurality")).await;
     assert_eq!(reply.content(), "Paris");
     assert_eq!(reply.json()["quorate"]["members"][2]["outcome"], "internal");

@@ -1,4 +1,8 @@
 //! A provider that fails, hangs, rate-limits or truncates is kept away from users, and is back when it is well.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -34,10 +38,21 @@ async fn every_kind_of_failure_before_the_first_delta_falls_back() {
     ] {
         let world = pair("", failure).await;
         let whole = world.chat("fast", "?").await;
-        assert_eq!((whole.status, whole.content().as_str()), (200, "from west"), "{failure}: {}", whole.body);
+        assert_eq!(
+            (whole.status, whole.content().as_str()),
+            (200, "from west"),
+            "{failure}: {}",
+            whole.body
+        );
         let attempts = whole.json()["quorate"]["attempts"].clone();
-        assert_eq!(attempts.as_array().unwrap().len(), 2, "{failure}: {attempts}");
-        let streamed = world.post("/v1/chat/completions", &chat_stream("fast", "?")).await;
+        assert_eq!(
+            attempts.as_array().unwrap().len(),
+            2,
+            "{failure}: {attempts}"
+        );
+        let streamed = world
+            .post("/v1/chat/completions", &chat_stream("fast", "?"))
+            .await;
         assert_eq!(streamed.streamed(), "from west", "{failure}");
         world.until_all_returned().await;
     }
@@ -45,11 +60,19 @@ async fn every_kind_of_failure_before_the_first_delta_falls_back() {
 
 #[tokio::test]
 async fn a_hanging_upstream_is_given_up_and_another_answers() {
-    let world = pair("[resilience]\nfirst_token_timeout = \"200ms\"\n", "{ hang = \"before\" }").await;
+    let world = pair(
+        "[resilience]\nfirst_token_timeout = \"200ms\"\n",
+        "{ hang = \"before\" }",
+    )
+    .await;
     for request in [chat("fast", "?"), chat_stream("fast", "?")] {
         let reply = world.post("/v1/chat/completions", &request).await;
         assert_eq!(reply.status, 200);
-        let said = if request["stream"] == true { reply.streamed() } else { reply.content() };
+        let said = if request["stream"] == true {
+            reply.streamed()
+        } else {
+            reply.content()
+        };
         assert_eq!(said, "from west", "{}", reply.body);
     }
     assert_eq!(world.deployment("east/m1")["calls"]["failed"], 2);
@@ -58,7 +81,9 @@ async fn a_hanging_upstream_is_given_up_and_another_answers() {
 #[tokio::test]
 async fn a_truncated_stream_is_an_error_event_never_a_silent_end() {
     let world = pair("", "{ answer = \"a b c\", chunks = 3, finish = \"none\" }").await;
-    let reply = world.post("/v1/chat/completions", &chat_stream("fast", "?")).await;
+    let reply = world
+        .post("/v1/chat/completions", &chat_stream("fast", "?"))
+        .await;
     let events = reply.events();
     assert!(events.iter().all(|event| event != "[DONE]"), "{events:?}");
     let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
@@ -69,7 +94,8 @@ async fn a_truncated_stream_is_an_error_event_never_a_silent_end() {
 
 #[tokio::test]
 async fn the_callers_own_mistake_is_told_at_once_and_held_against_nobody() {
-    let fails = json!({ "fail": { "kind": "invalid", "status": 400, "message": "no such parameter" } });
+    let fails =
+        json!({ "fail": { "kind": "invalid", "status": 400, "message": "no such parameter" } });
     let (world, providers) = World::scripted("", &[("east/m1", fails)]).await;
     let reply = world.chat("east/m1", "?").await;
     assert_eq!((reply.status, reply.kind().as_str()), (400, "invalid"));
@@ -91,29 +117,51 @@ async fn fifteen_failures_open_the_breaker_then_queries_fail_fast_and_a_probe_cl
         assert!(reply.status == 503, "{}", reply.body);
     }
     assert_eq!(world.deployment("east/m1")["breaker"], "open");
-    assert_eq!(providers[0].calls(), 10, "the upstream is left alone from the tenth failure on");
+    assert_eq!(
+        providers[0].calls(),
+        10,
+        "the upstream is left alone from the tenth failure on"
+    );
     let reply = world.chat("east/m1", "?").await;
     assert_eq!((reply.status, reply.kind().as_str()), (503, "breaker-open"));
     assert!(reply.header("retry-after").parse::<u64>().unwrap() >= 1);
-    providers[0].set_script(json!({ "answer": "well again" })).unwrap();
-    world.until("half-open", async |w| w.deployment("east/m1")["breaker"] == "half-open").await;
+    providers[0]
+        .set_script(json!({ "answer": "well again" }))
+        .unwrap();
+    world
+        .until("half-open", async |w| {
+            w.deployment("east/m1")["breaker"] == "half-open"
+        })
+        .await;
     assert_eq!(world.chat("east/m1", "?").await.content(), "well again");
-    world.until("closed", async |w| w.deployment("east/m1")["breaker"] == "closed").await;
+    world
+        .until("closed", async |w| {
+            w.deployment("east/m1")["breaker"] == "closed"
+        })
+        .await;
 }
 
 #[tokio::test]
 async fn a_late_result_from_before_the_trip_changes_nothing() {
     let toml = "[admission]\nper_user = 20\n[resilience]\nretries = 0\n";
-    let (world, providers) = World::scripted(toml, &[("east/m1", json!({ "latency_ms": 400 }))]).await;
+    let (world, providers) =
+        World::scripted(toml, &[("east/m1", json!({ "latency_ms": 400 }))]).await;
     let mut rpc = world.rpc().await;
     rpc.request(1, "ask", &chat("east/m1", "?")).await;
-    world.until("it is under way", async |_| providers[0].in_flight() == 1).await;
-    providers[0].set_script(json!({ "fail": { "kind": "upstream", "status": 500 } })).unwrap();
+    world
+        .until("it is under way", async |_| providers[0].in_flight() == 1)
+        .await;
+    providers[0]
+        .set_script(json!({ "fail": { "kind": "upstream", "status": 500 } }))
+        .unwrap();
     for _ in 0..10 {
         world.chat("east/m1", "?").await;
     }
     assert_eq!(world.deployment("east/m1")["breaker"], "open");
-    assert!(rpc.next().await.unwrap()["result"].is_object(), "the late call succeeds");
+    assert!(
+        rpc.next().await.unwrap()["result"].is_object(),
+        "the late call succeeds"
+    );
     assert_eq!(world.deployment("east/m1")["breaker"], "open");
 }
 
@@ -123,7 +171,11 @@ async fn a_rate_limited_deployment_is_not_called_before_its_retry_after() {
     let (world, providers) = World::scripted("", &[("east/m1", limited)]).await;
     let started = Instant::now();
     let reply = world.chat("east/m1", "?").await;
-    assert_eq!(reply.status, 200, "waits for the pause to end: {}", reply.body);
+    assert_eq!(
+        reply.status, 200,
+        "waits for the pause to end: {}",
+        reply.body
+    );
     assert!(started.elapsed() >= Duration::from_millis(700));
     assert_eq!(providers[0].calls(), 2);
     assert_eq!(world.deployment("east/m1")["breaker"], "closed");
@@ -131,7 +183,8 @@ async fn a_rate_limited_deployment_is_not_called_before_its_retry_after() {
 
 #[tokio::test]
 async fn when_the_pause_is_longer_than_the_deadline_the_caller_is_told_when_to_come_back() {
-    let limited = json!({ "fail": { "kind": "rate-limited", "status": 429, "retry_after_ms": 60000 } });
+    let limited =
+        json!({ "fail": { "kind": "rate-limited", "status": 429, "retry_after_ms": 60000 } });
     let (world, providers) = World::scripted("", &[("east/m1", limited)]).await;
     let mut request = chat("east/m1", "?");
     request["quorate"] = json!({ "deadline_ms": 2000 });
@@ -148,12 +201,24 @@ async fn a_refused_credential_disables_the_deployment_until_a_reload() {
     let refused = json!({ "fail": { "kind": "auth", "status": 401, "times": 1 } });
     let (world, providers) = World::scripted("", &[("east/m1", refused)]).await;
     let first = world.chat("east/m1", "?").await;
-    assert_eq!((first.status, first.kind().as_str()), (502, "auth"), "our credential, not the caller's");
+    assert_eq!(
+        (first.status, first.kind().as_str()),
+        (502, "auth"),
+        "our credential, not the caller's"
+    );
     world.chat("east/m1", "?").await;
     assert_eq!(providers[0].calls(), 1);
     assert_eq!(world.deployment("east/m1")["state"], "disabled");
-    world.orchestrator.reload((*world.orchestrator.config()).clone()).await.unwrap();
-    world.until("enabled", async |w| w.deployment("east/m1")["state"] == "ready").await;
+    world
+        .orchestrator
+        .reload((*world.orchestrator.config()).clone())
+        .await
+        .unwrap();
+    world
+        .until("enabled", async |w| {
+            w.deployment("east/m1")["state"] == "ready"
+        })
+        .await;
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
 }
 
@@ -177,13 +242,22 @@ async fn a_burst_against_a_limit_in_flight_waits_its_turn() {
 #[tokio::test]
 async fn a_hedge_answers_when_the_first_call_is_slow_and_the_loser_is_cancelled() {
     let toml = "[resilience]\nhedge = true\nhedge_budget = 1.0\n";
-    let scripts = [("east/m1", json!({ "latency_ms": 1 })), ("west/m1", json!({ "answer": "hedged" }))];
+    let scripts = [
+        ("east/m1", json!({ "latency_ms": 1 })),
+        ("west/m1", json!({ "answer": "hedged" })),
+    ];
     let (world, providers) = World::scripted(toml, &scripts).await;
     for _ in 0..25 {
-        world.post("/v1/chat/completions", &chat_stream("m1", "?")).await;
+        world
+            .post("/v1/chat/completions", &chat_stream("m1", "?"))
+            .await;
     }
-    providers[0].set_script(json!({ "hang": "before" })).unwrap();
-    let reply = world.post("/v1/chat/completions", &chat_stream("m1", "?")).await;
+    providers[0]
+        .set_script(json!({ "hang": "before" }))
+        .unwrap();
+    let reply = world
+        .post("/v1/chat/completions", &chat_stream("m1", "?"))
+        .await;
     assert_eq!(reply.streamed(), "hedged");
     world.until_all_returned().await;
     assert_eq!(providers[0].in_flight(), 0);

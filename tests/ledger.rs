@@ -1,4 +1,8 @@
 //! Learned state and decisions survive what kills the process.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -18,7 +22,9 @@ async fn status(daemon: &Daemon) -> Value {
 }
 
 fn evidence(status: &Value) -> f64 {
-    status["deployments"][0]["total"]["evidence"].as_f64().unwrap()
+    status["deployments"][0]["total"]["evidence"]
+        .as_f64()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -28,20 +34,30 @@ async fn kill_9_under_load_a_hundred_times_never_loses_what_was_learned() {
     for round in 0..100 {
         let daemon = Daemon::start(dir.path(), EAST).await;
         let log = std::fs::read_to_string(dir.path().join("daemon.log")).unwrap();
-        assert!(!log.contains("damaged") && !log.contains("set aside"), "round {round}: {log}");
+        assert!(
+            !log.contains("damaged") && !log.contains("set aside"),
+            "round {round}: {log}"
+        );
         let learned = evidence(&status(&daemon).await);
         // Evidence is capped by its decay; until then it only grows.
-        assert!(learned >= known * 0.99 - 1e-9, "round {round}: {learned} after {known}");
+        assert!(
+            learned >= known * 0.99 - 1e-9,
+            "round {round}: {learned} after {known}"
+        );
         let mut load = JoinSet::new();
         for _ in 0..8 {
             let http = daemon.http;
             load.spawn(async move {
                 loop {
-                    let request = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
+                    let request =
+                        hyper::Request::post("/v1/chat/completions").header("host", "localhost");
                     let body = support::chat("east/m1", "?").to_string();
                     let stream = tokio::net::TcpStream::connect(http).await;
                     let Ok(stream) = stream else { return };
-                    if support::send(stream, request.body(body.into()).unwrap()).await.is_none() {
+                    if support::send(stream, request.body(body.into()).unwrap())
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                 }
@@ -72,7 +88,12 @@ async fn evidence_on_disk(dir: &Path) -> f64 {
 async fn decisions_are_kept_across_a_restart_and_can_still_be_judged() {
     let dir = TempDir::new().unwrap();
     let daemon = Daemon::start(dir.path(), EAST).await;
-    let decision = daemon.chat("east/m1", "a secret prompt").await.unwrap().header("x-quorate-decision").to_owned();
+    let decision = daemon
+        .chat("east/m1", "a secret prompt")
+        .await
+        .unwrap()
+        .header("x-quorate-decision")
+        .to_owned();
     // One flush interval.
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(daemon);
@@ -80,7 +101,9 @@ async fn decisions_are_kept_across_a_restart_and_can_still_be_judged() {
     let stream = tokio::net::TcpStream::connect(daemon.http).await.unwrap();
     let request = hyper::Request::post("/v1/feedback").header("host", "localhost");
     let body = json!({ "decision": decision, "score": 0.5 }).to_string();
-    let reply = support::send(stream, request.body(body.into()).unwrap()).await.unwrap();
+    let reply = support::send(stream, request.body(body.into()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(reply.json()["outcome"], "recorded", "{}", reply.body);
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
@@ -95,7 +118,8 @@ async fn decisions_are_kept_across_a_restart_and_can_still_be_judged() {
 #[tokio::test]
 async fn cells_damaged_by_hand_are_reported_and_the_others_serve() {
     let dir = TempDir::new().unwrap();
-    let two = format!("{EAST}[[providers]]\nname = \"west\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n");
+    let two =
+        format!("{EAST}[[providers]]\nname = \"west\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n");
     let mut daemon = Daemon::start(dir.path(), &two).await;
     for model in ["east/m1", "west/m1"] {
         daemon.chat(model, "?").await.unwrap();
@@ -110,7 +134,9 @@ async fn cells_damaged_by_hand_are_reported_and_the_others_serve() {
     let status = status(&daemon).await;
     let of = |id: &str| {
         let all = status["deployments"].as_array().unwrap();
-        all.iter().find(|one| one["id"] == id).unwrap()["total"]["evidence"].as_f64().unwrap()
+        all.iter().find(|one| one["id"] == id).unwrap()["total"]["evidence"]
+            .as_f64()
+            .unwrap()
     };
     assert_eq!(of("east/m1"), 0.0);
     assert!(of("west/m1") > 0.0);
@@ -118,32 +144,55 @@ async fn cells_damaged_by_hand_are_reported_and_the_others_serve() {
 
 /// Changes a digit in the payload that follows `key`.
 fn flip(path: &Path, key: &[u8]) {
-    let mut file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
     let at = memchr::memmem::find_iter(&bytes, key).find_map(|at| {
         let payload = &bytes[at + key.len()..(at + key.len() + 400).min(bytes.len())];
-        payload.iter().position(u8::is_ascii_digit).filter(|_| payload.contains(&b'{')).map(|offset| {
-            let digits = &payload[offset..];
-            let brace = payload.iter().position(|byte| *byte == b'{').unwrap();
-            let in_json = digits.iter().enumerate().find(|(i, b)| offset + i > brace && b.is_ascii_digit());
-            at + key.len() + offset + in_json.unwrap().0
-        })
+        payload
+            .iter()
+            .position(u8::is_ascii_digit)
+            .filter(|_| payload.contains(&b'{'))
+            .map(|offset| {
+                let digits = &payload[offset..];
+                let brace = payload.iter().position(|byte| *byte == b'{').unwrap();
+                let in_json = digits
+                    .iter()
+                    .enumerate()
+                    .find(|(i, b)| offset + i > brace && b.is_ascii_digit());
+                at + key.len() + offset + in_json.unwrap().0
+            })
     });
     let at = at.expect("the cell is in the file");
     file.seek(SeekFrom::Start(at as u64)).unwrap();
-    file.write_all(&[if bytes[at] == b'9' { b'8' } else { b'9' }]).unwrap();
+    file.write_all(&[if bytes[at] == b'9' { b'8' } else { b'9' }])
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_file_is_set_aside_and_the_daemon_starts() {
     let dir = TempDir::new().unwrap();
-    std::fs::write(dir.path().join("ledger.db"), b"this is no database, and long enough to be looked at").unwrap();
+    std::fs::write(
+        dir.path().join("ledger.db"),
+        b"this is no database, and long enough to be looked at",
+    )
+    .unwrap();
     let daemon = Daemon::start(dir.path(), EAST).await;
     assert_eq!(daemon.chat("east/m1", "?").await.unwrap().status, 200);
-    let names: Vec<String> =
-        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(names.iter().any(|name| name.starts_with("ledger.db.damaged")), "{names:?}");
+    let names: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(
+        names
+            .iter()
+            .any(|name| name.starts_with("ledger.db.damaged")),
+        "{names:?}"
+    );
 }
 
 #[tokio::test]
@@ -154,6 +203,10 @@ async fn a_ledger_that_cannot_be_written_costs_no_answer() {
     for _ in 0..20 {
         assert_eq!(world.chat("east/m1", "?").await.status, 200);
     }
-    world.until("it says so", async |w| w.orchestrator.status().ledger.failure.is_some()).await;
+    world
+        .until("it says so", async |w| {
+            w.orchestrator.status().ledger.failure.is_some()
+        })
+        .await;
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
 }

@@ -1,4 +1,8 @@
 //! Start, reload, shutdown.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -11,21 +15,33 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 fn scripted(name: &str, script: &str) -> String {
-    format!("[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m1\"]\nscript = {script}\n")
+    format!(
+        "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m1\"]\nscript = {script}\n"
+    )
 }
 
 #[tokio::test]
 async fn sigterm_answers_who_waits_finishes_who_runs_and_exits_with_zero() {
     let dir = TempDir::new().unwrap();
-    let toml = format!("[admission]\nper_user = 1\ntotal = 1\n{}", scripted("east", "{ latency_ms = 700 }"));
+    let toml = format!(
+        "[admission]\nper_user = 1\ntotal = 1\n{}",
+        scripted("east", "{ latency_ms = 700 }")
+    );
     let mut daemon = Daemon::start(dir.path(), &toml).await;
     let mut rpc = Rpc::connect(&daemon.socket).await;
     rpc.request(1, "ask", &chat("east/m1", "?")).await;
+    while daemon.metric("quorate_permits_in_use").await < 1.0 {}
     rpc.request(2, "ask", &chat("east/m1", "?")).await;
     while daemon.metric("quorate_queue_depth").await < 1.0 {}
     daemon.signal("TERM");
     let first = rpc.next().await.unwrap();
-    assert_eq!((first["id"].clone(), first["error"]["data"]["quorate"]["kind"].clone()), (2.into(), "overloaded".into()));
+    assert_eq!(
+        (
+            first["id"].clone(),
+            first["error"]["data"]["quorate"]["kind"].clone()
+        ),
+        (2.into(), "overloaded".into())
+    );
     let second = rpc.next().await.unwrap();
     assert!(second["result"]["choices"].is_array(), "{second}");
     assert_eq!(daemon.ended().await, Some(0));
@@ -41,7 +57,10 @@ async fn a_second_signal_ends_it_at_once() {
     while daemon.metric("quorate_permits_in_use").await < 1.0 {}
     daemon.signal("TERM");
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(daemon.child.try_wait().unwrap().is_none(), "the running query may end");
+    assert!(
+        daemon.child.try_wait().unwrap().is_none(),
+        "the running query may end"
+    );
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await, Some(143));
 }
@@ -51,7 +70,8 @@ async fn the_socket_and_its_directory_are_the_owners_alone() {
     let dir = TempDir::new().unwrap();
     let toml = scripted("east", "{}");
     let daemon = Daemon::start(dir.path(), &toml).await;
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&daemon.socket), 0o600);
     assert_eq!(mode(&dir.path().join("ledger.db")), 0o600);
 }
@@ -62,8 +82,15 @@ async fn a_stale_socket_is_taken_over_and_a_served_one_is_not() {
     let toml = scripted("east", "{}");
     let daemon = Daemon::start(dir.path(), &toml).await;
     let mut second = quorate();
-    second.arg("serve").arg("--config").arg(&daemon.config).args(["--set", "server.http=off"]);
-    let second = second.stderr(std::process::Stdio::piped()).output().unwrap();
+    second
+        .arg("serve")
+        .arg("--config")
+        .arg(&daemon.config)
+        .args(["--set", "server.http=off"]);
+    let second = second
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
     assert!(!second.status.success());
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains("another daemon"), "{said}");
@@ -80,13 +107,21 @@ async fn a_reload_swaps_providers_and_a_bad_file_keeps_the_old_ones_and_says_why
     let daemon = Daemon::start(dir.path(), &scripted("east", "{ answer = \"old\" }")).await;
     let mut rpc = Rpc::connect(&daemon.socket).await;
     let text = std::fs::read_to_string(&daemon.config).unwrap();
-    std::fs::write(&daemon.config, text.replace("east", "west").replace("old", "new")).unwrap();
+    std::fs::write(
+        &daemon.config,
+        text.replace("east", "west").replace("old", "new"),
+    )
+    .unwrap();
     let reply = rpc.call("reload", &Value::Null).await;
     assert_eq!(reply["result"]["added"], json!(["west/m1"]), "{reply}");
     assert_eq!(daemon.chat("west/m1", "?").await.unwrap().content(), "new");
     assert_eq!(daemon.chat("east/m1", "?").await.unwrap().status, 404);
 
-    std::fs::write(&daemon.config, format!("{text}\n[admission]\nper_usr = 3\n")).unwrap();
+    std::fs::write(
+        &daemon.config,
+        format!("{text}\n[admission]\nper_usr = 3\n"),
+    )
+    .unwrap();
     let reply = rpc.call("reload", &Value::Null).await;
     let message = reply["error"]["message"].as_str().unwrap();
     assert!(message.contains("per_usr"), "{message}");
@@ -106,7 +141,12 @@ async fn reloading_under_load_loses_no_query() {
     let both = (*world.orchestrator.config()).clone();
     let mut west_only = both.clone();
     west_only.providers.remove(0);
-    west_only.models.get_mut("any").unwrap().candidates.remove(0);
+    west_only
+        .models
+        .get_mut("any")
+        .unwrap()
+        .candidates
+        .remove(0);
     let mut load = JoinSet::new();
     for _ in 0..20 {
         let orchestrator = world.orchestrator.clone();
@@ -130,13 +170,24 @@ async fn reloading_under_load_loses_no_query() {
 
 #[tokio::test]
 async fn a_removed_provider_drains_its_running_calls_to_the_end() {
-    let config = format!("{}{}", scripted("east", "{ answer = \"a b c\", chunk_ms = 100 }"), scripted("west", "{}"));
+    let config = format!(
+        "{}{}",
+        scripted("east", "{ answer = \"a b c\", chunk_ms = 100 }"),
+        scripted("west", "{}")
+    );
     let world = World::start(&config, Vec::new()).await;
     let address = world.http;
     let running = tokio::spawn(async move {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let request = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
-        support::send(stream, request.body(chat_stream("east/m1", "?").to_string().into()).unwrap()).await.unwrap()
+        support::send(
+            stream,
+            request
+                .body(chat_stream("east/m1", "?").to_string().into())
+                .unwrap(),
+        )
+        .await
+        .unwrap()
     });
     world.until("it runs", async |w| w.in_use() == 1).await;
     let mut config = (*world.orchestrator.config()).clone();
@@ -144,10 +195,15 @@ async fn a_removed_provider_drains_its_running_calls_to_the_end() {
     let reloaded = world.orchestrator.reload(config).await.unwrap();
     assert_eq!(reloaded.removed.len(), 1);
     assert_eq!(running.await.unwrap().streamed(), "a b c");
-    world.until("its actor is gone", async |w| {
-        w.orchestrator.status().actors.iter().all(|actor| !actor.path.contains("east"))
-    })
-    .await;
+    world
+        .until("its actor is gone", async |w| {
+            w.orchestrator
+                .status()
+                .actors
+                .iter()
+                .all(|actor| !actor.path.contains("east"))
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -155,7 +211,10 @@ async fn shutdown_over_the_socket_ends_the_daemon() {
     let dir = TempDir::new().unwrap();
     let mut daemon = Daemon::start(dir.path(), &scripted("east", "{}")).await;
     let mut rpc = Rpc::connect(&daemon.socket).await;
-    assert_eq!(rpc.call("shutdown", &Value::Null).await["result"], json!({}));
+    assert_eq!(
+        rpc.call("shutdown", &Value::Null).await["result"],
+        json!({})
+    );
     assert_eq!(daemon.ended().await, Some(0));
 }
 
@@ -164,7 +223,10 @@ async fn a_closed_orchestrator_refuses_queries() {
     let (world, _) = World::scripted("", &[("east/m1", json!({}))]).await;
     let orchestrator = world.orchestrator.clone();
     world.stop().await.unwrap();
-    let error = orchestrator.ask(quorate::Query::new("east/m1", "?")).await.unwrap_err();
+    let error = orchestrator
+        .ask(quorate::Query::new("east/m1", "?"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), quorate::ErrorKind::Overloaded);
     assert!(!orchestrator.is_ready());
 }

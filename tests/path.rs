@@ -1,4 +1,8 @@
 //! The whole path over real sockets: a question in, an answer out.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -19,7 +23,10 @@ async fn a_question_over_http_is_answered_whole_with_its_report() {
     assert_eq!(body["quorate"]["model"], "east/m1");
     assert_eq!(body["quorate"]["attempts"][0]["outcome"], "ok");
     assert_eq!(reply.header("x-quorate-model"), "east/m1");
-    assert_eq!(reply.header("x-quorate-decision"), body["quorate"]["decision"].as_str().unwrap());
+    assert_eq!(
+        reply.header("x-quorate-decision"),
+        body["quorate"]["decision"].as_str().unwrap()
+    );
     assert!(!reply.header("x-request-id").is_empty());
 }
 
@@ -28,7 +35,9 @@ async fn a_stream_says_the_same_as_a_whole_answer_and_carries_its_report_last() 
     let script = json!({ "answer": "one two three four", "chunks": 4 });
     let (world, _) = World::scripted("", &[("east/m1", script)]).await;
     let whole = world.chat("east/m1", "count").await;
-    let stream = world.post("/v1/chat/completions", &chat_stream("east/m1", "count")).await;
+    let stream = world
+        .post("/v1/chat/completions", &chat_stream("east/m1", "count"))
+        .await;
     assert_eq!(stream.header("content-type"), "text/event-stream");
     assert_eq!(stream.streamed(), whole.content());
     assert_eq!(stream.events().last().unwrap(), "[DONE]");
@@ -37,7 +46,12 @@ async fn a_stream_says_the_same_as_a_whole_answer_and_carries_its_report_last() 
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
     assert_eq!(last["quorate"]["model"], "east/m1");
     assert!(before.iter().all(|chunk| chunk.get("quorate").is_none()));
-    assert!(chunks.iter().all(|chunk| !chunk["choices"].as_array().unwrap().is_empty()), "nobody asked for usage");
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| !chunk["choices"].as_array().unwrap().is_empty()),
+        "nobody asked for usage"
+    );
 }
 
 #[tokio::test]
@@ -50,14 +64,18 @@ async fn usage_comes_on_a_last_chunk_of_its_own_if_asked_for() {
     assert_eq!(last["choices"], json!([]));
     assert!(last["usage"]["completion_tokens"].as_u64().unwrap() > 0);
     assert!(last["quorate"]["decision"].is_string());
-    assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "stop");
+    assert_eq!(
+        chunks[chunks.len() - 2]["choices"][0]["finish_reason"],
+        "stop"
+    );
 }
 
 #[tokio::test]
 async fn a_script_writes_one_line_into_the_socket_and_reads_one_back() {
     let (world, _) = World::scripted("", &[("east/m1", json!({ "answer": "Paris" }))]).await;
     let mut rpc = world.rpc().await;
-    rpc.request(1, "ask", &chat("east/m1", "capital of France?")).await;
+    rpc.request(1, "ask", &chat("east/m1", "capital of France?"))
+        .await;
     // As `nc` does at the end of its input.
     rpc.end_input().await;
     let reply = rpc.next().await.unwrap();
@@ -69,7 +87,11 @@ async fn a_script_writes_one_line_into_the_socket_and_reads_one_back() {
 
 #[tokio::test]
 async fn the_socket_streams_deltas_as_notifications_and_then_the_report() {
-    let (world, _) = World::scripted("", &[("east/m1", json!({ "answer": "a b c", "chunks": 3 }))]).await;
+    let (world, _) = World::scripted(
+        "",
+        &[("east/m1", json!({ "answer": "a b c", "chunks": 3 }))],
+    )
+    .await;
     let mut rpc = world.rpc().await;
     rpc.request(5, "stream", &chat("east/m1", "abc")).await;
     let mut text = String::new();
@@ -79,7 +101,9 @@ async fn the_socket_streams_deltas_as_notifications_and_then_the_report() {
             break line;
         }
         assert_eq!(line["params"]["id"], 5);
-        text += line["params"]["chunk"]["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+        text += line["params"]["chunk"]["choices"][0]["delta"]["content"]
+            .as_str()
+            .unwrap_or_default();
     };
     assert_eq!(text, "a b c");
     assert_eq!(result["id"], 5);
@@ -88,7 +112,10 @@ async fn the_socket_streams_deltas_as_notifications_and_then_the_report() {
 
 #[tokio::test]
 async fn many_requests_share_a_connection_and_a_slow_one_blocks_no_other() {
-    let scripts = [("slow/m", json!({ "answer": "late", "latency_ms": 400 })), ("fast/m", json!({ "answer": "soon" }))];
+    let scripts = [
+        ("slow/m", json!({ "answer": "late", "latency_ms": 400 })),
+        ("fast/m", json!({ "answer": "soon" })),
+    ];
     let (world, _) = World::scripted("", &scripts).await;
     let mut rpc = world.rpc().await;
     rpc.request(1, "ask", &chat("slow/m", "?")).await;
@@ -102,7 +129,9 @@ async fn the_socket_speaks_http_too() {
     let (world, _) = World::scripted("", &[("east/m1", json!({ "answer": "Paris" }))]).await;
     let stream = UnixStream::connect(&world.socket).await.unwrap();
     let request = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
-    let request = request.body(chat("east/m1", "?").to_string().into()).unwrap();
+    let request = request
+        .body(chat("east/m1", "?").to_string().into())
+        .unwrap();
     let reply = send(stream, request).await.unwrap();
     assert_eq!(reply.content(), "Paris");
 }
@@ -119,7 +148,10 @@ async fn an_idle_peer_and_one_with_half_a_line_block_nobody() {
     };
     let mut half = Rpc::connect(&world.socket).await;
     half.send("{\"jsonrpc\":\"2.0\",").await;
-    assert_eq!(world.rpc().await.call("models", &Value::Null).await["id"], 7);
+    assert_eq!(
+        world.rpc().await.call("models", &Value::Null).await["id"],
+        7
+    );
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
 }
 
@@ -128,14 +160,30 @@ async fn names_lead_to_deployments_aliases_and_bare_models() {
     let toml = "[models.fast]\nuse = [\"east/m1\", \"west/m2\"]\n";
     let scripted = "[[providers]]\nname = \"east\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n[[providers]]\nname = \"west\"\nkind = \"scripted\"\nmodels = [\"m2\"]\n";
     let world = World::start(&format!("{scripted}{toml}"), Vec::new()).await;
-    for (asked, served) in [("east/m1", "east/m1"), ("fast", "east/m1"), ("m2", "west/m2")] {
-        assert_eq!(world.chat(asked, "?").await.header("x-quorate-model"), served, "{asked}");
+    for (asked, served) in [
+        ("east/m1", "east/m1"),
+        ("fast", "east/m1"),
+        ("m2", "west/m2"),
+    ] {
+        assert_eq!(
+            world.chat(asked, "?").await.header("x-quorate-model"),
+            served,
+            "{asked}"
+        );
     }
     assert_eq!(world.chat("auto", "?").await.status, 200);
     let models = world.get("/v1/models").await.json();
-    let names: Vec<&str> = models["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    let names: Vec<&str> = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["id"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["auto", "fast", "east/m1", "west/m2"]);
-    assert_eq!(world.get("/v1/models/east/m1").await.json()["id"], "east/m1");
+    assert_eq!(
+        world.get("/v1/models/east/m1").await.json()["id"],
+        "east/m1"
+    );
 }
 
 #[tokio::test]
@@ -151,23 +199,44 @@ async fn explain_tells_the_plan_and_asks_nobody() {
     let mut request = chat("auto", "?");
     request["quorate"] = json!({ "explain": true });
     let answer = world.post("/v1/chat/completions", &request).await.json();
-    assert_eq!(answer["quorate"]["plan"]["candidates"][0]["deployment"], answer["quorate"]["model"]);
+    assert_eq!(
+        answer["quorate"]["plan"]["candidates"][0]["deployment"],
+        answer["quorate"]["model"]
+    );
 }
 
 #[tokio::test]
 async fn feedback_moves_the_quality_of_who_answered_and_repeating_it_does_not() {
     let (world, _) = World::scripted("", &[("east/m1", json!({}))]).await;
-    let decision = world.chat("east/m1", "?").await.header("x-quorate-decision").to_owned();
-    let before = world.deployment("east/m1")["quality"]["mean"].as_f64().unwrap();
+    let decision = world
+        .chat("east/m1", "?")
+        .await
+        .header("x-quorate-decision")
+        .to_owned();
+    let before = world.deployment("east/m1")["quality"]["mean"]
+        .as_f64()
+        .unwrap();
     let judgement = json!({ "decision": decision, "score": 1.0 });
     let reply = world.post("/v1/feedback", &judgement).await;
-    assert_eq!(reply.json(), json!({ "deployment": "east/m1", "outcome": "recorded" }));
-    world.until("quality rose", async |w| w.deployment("east/m1")["quality"]["mean"].as_f64().unwrap() > before).await;
+    assert_eq!(
+        reply.json(),
+        json!({ "deployment": "east/m1", "outcome": "recorded" })
+    );
+    world
+        .until("quality rose", async |w| {
+            w.deployment("east/m1")["quality"]["mean"].as_f64().unwrap() > before
+        })
+        .await;
     let after = world.deployment("east/m1")["quality"]["mean"].clone();
-    assert_eq!(world.post("/v1/feedback", &judgement).await.json()["outcome"], "repeated");
+    assert_eq!(
+        world.post("/v1/feedback", &judgement).await.json()["outcome"],
+        "repeated"
+    );
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
     assert_eq!(world.deployment("east/m1")["quality"]["mean"], after);
-    let unknown = world.post("/v1/feedback", &json!({ "decision": "nobody", "score": 1 })).await;
+    let unknown = world
+        .post("/v1/feedback", &json!({ "decision": "nobody", "score": 1 }))
+        .await;
     assert_eq!((unknown.status, unknown.kind().as_str()), (400, "invalid"));
 }
 
@@ -182,8 +251,17 @@ async fn health_and_readiness_answer_without_a_key() {
     assert_eq!(world.get("/readyz").await.status, 200);
     assert_eq!(world.get("/v1/models").await.status, 401);
     assert_eq!(world.chat("east/m1", "?").await.status, 401);
-    let request = hyper::Request::get("/v1/models").header("host", "x").header("authorization", "Bearer qk-right");
-    assert_eq!(world.send(request.body(Default::default()).unwrap()).await.unwrap().status, 200);
+    let request = hyper::Request::get("/v1/models")
+        .header("host", "x")
+        .header("authorization", "Bearer qk-right");
+    assert_eq!(
+        world
+            .send(request.body(Default::default()).unwrap())
+            .await
+            .unwrap()
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -199,7 +277,10 @@ async fn a_web_page_may_not_ask_a_door_without_keys() {
         if header != "host" {
             request = request.header("host", "localhost");
         }
-        let request = request.header(header, value).body(Default::default()).unwrap();
+        let request = request
+            .header(header, value)
+            .body(Default::default())
+            .unwrap();
         let status = world.send(request).await.unwrap().status;
         assert_eq!(status == 200, allowed, "{header}: {value} gave {status}");
     }

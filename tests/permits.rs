@@ -1,4 +1,8 @@
 //! Nothing that is lent out leaks: permits, places at deployments and probe slots come back however a query ends.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
 
 mod support;
 
@@ -19,11 +23,21 @@ const ALONE: &str = "[resilience]\nretries = 0\n";
 
 #[tokio::test]
 async fn after_a_panic_in_a_provider() {
-    for script in [json!({ "panic": true }), json!({ "answer": "a b c", "panic": { "after_chunks": 1 } })] {
+    for script in [
+        json!({ "panic": true }),
+        json!({ "answer": "a b c", "panic": { "after_chunks": 1 } }),
+    ] {
         let (world, _) = World::scripted(ALONE, &[("east/m1", script)]).await;
         let whole = world.chat("east/m1", "?").await;
-        assert_eq!((whole.status, whole.kind().as_str()), (500, "internal"), "{}", whole.body);
-        world.post("/v1/chat/completions", &chat_stream("east/m1", "?")).await;
+        assert_eq!(
+            (whole.status, whole.kind().as_str()),
+            (500, "internal"),
+            "{}",
+            whole.body
+        );
+        world
+            .post("/v1/chat/completions", &chat_stream("east/m1", "?"))
+            .await;
         world.until_all_returned().await;
     }
 }
@@ -31,18 +45,27 @@ async fn after_a_panic_in_a_provider() {
 #[tokio::test]
 async fn after_a_cancel_while_waiting_for_a_permit() {
     let toml = "[admission]\nper_user = 1\n[resilience]\nretries = 0\n";
-    let (world, providers) = World::scripted(toml, &[("east/m1", json!({ "hang": "before" }))]).await;
+    let (world, providers) =
+        World::scripted(toml, &[("east/m1", json!({ "hang": "before" }))]).await;
     let mut rpc = world.rpc().await;
     rpc.request(1, "ask", &chat("east/m1", "?")).await;
     world.until("one runs", async |w| w.in_use() == 1).await;
     rpc.request(2, "ask", &chat("east/m1", "?")).await;
-    world.until("one waits", async |w| w.orchestrator.status().admission.waiting[1] == 1).await;
+    world
+        .until("one waits", async |w| {
+            w.orchestrator.status().admission.waiting[1] == 1
+        })
+        .await;
     rpc.request(3, "cancel", &json!({ "id": 2 })).await;
     let replies = [rpc.next().await.unwrap(), rpc.next().await.unwrap()];
     let of = |id: u64| replies.iter().find(|reply| reply["id"] == id).unwrap();
     assert_eq!(of(3)["result"], json!({ "cancelled": true }));
     assert_eq!(of(2)["error"]["data"]["quorate"]["kind"], "cancelled");
-    world.until("nobody waits", async |w| w.orchestrator.status().admission.waiting[1] == 0).await;
+    world
+        .until("nobody waits", async |w| {
+            w.orchestrator.status().admission.waiting[1] == 0
+        })
+        .await;
     assert_eq!(providers[0].calls(), 1);
     drop(rpc);
     world.until_all_returned().await;
@@ -51,18 +74,29 @@ async fn after_a_cancel_while_waiting_for_a_permit() {
 #[tokio::test]
 async fn after_a_hang_up_before_the_first_token_streamed_or_not() {
     for stream in [false, true] {
-        let (world, providers) = World::scripted(ALONE, &[("east/m1", json!({ "hang": "before" }))]).await;
+        let (world, providers) =
+            World::scripted(ALONE, &[("east/m1", json!({ "hang": "before" }))]).await;
         let connection = begin(&world, stream).await;
-        world.until("the call is under way", async |_| providers[0].in_flight() == 1).await;
+        world
+            .until("the call is under way", async |_| {
+                providers[0].in_flight() == 1
+            })
+            .await;
         drop(connection);
         let gone = async {
             while providers[0].in_flight() > 0 {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(5), gone).await.expect("the upstream call is cancelled");
+        timeout(Duration::from_secs(5), gone)
+            .await
+            .expect("the upstream call is cancelled");
         world.until_all_returned().await;
-        assert_eq!(world.deployment("east/m1")["calls"]["failed"], 0, "a hang-up is no failure");
+        assert_eq!(
+            world.deployment("east/m1")["calls"]["failed"],
+            0,
+            "a hang-up is no failure"
+        );
     }
 }
 
@@ -79,7 +113,9 @@ async fn after_a_hang_up_in_the_middle_of_a_stream() {
         seen.extend_from_slice(&more[..n]);
     }
     drop(connection);
-    world.until("the call ended", async |_| providers[0].in_flight() == 0).await;
+    world
+        .until("the call ended", async |_| providers[0].in_flight() == 0)
+        .await;
     world.until_all_returned().await;
 }
 
@@ -88,10 +124,15 @@ async fn after_an_upstream_that_hangs_in_the_middle_of_a_stream() {
     let toml = "[resilience]\nretries = 0\nidle_timeout = \"200ms\"\n";
     let script = json!({ "answer": "a b c", "chunks": 3, "hang": "after_chunks:1" });
     let world = World::start(&format!("{toml}{}", provider("east", &script)), Vec::new()).await;
-    let reply = world.post("/v1/chat/completions", &chat_stream("east/m1", "?")).await;
+    let reply = world
+        .post("/v1/chat/completions", &chat_stream("east/m1", "?"))
+        .await;
     let last = reply.events().pop().unwrap();
     let last: Value = serde_json::from_str(&last).unwrap();
-    assert_eq!(last["error"]["quorate"]["kind"], "timeout", "an error event, never a silent end");
+    assert_eq!(
+        last["error"]["quorate"]["kind"], "timeout",
+        "an error event, never a silent end"
+    );
     world.until_all_returned().await;
 }
 
@@ -107,38 +148,57 @@ async fn after_the_deadline() {
 
 #[tokio::test]
 async fn after_a_probe_is_cancelled() {
-    let toml = "[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 2\nopen_for = \"50ms\"\n";
+    let toml =
+        "[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 2\nopen_for = \"50ms\"\n";
     let fails = json!({ "fail": { "kind": "upstream", "status": 500 } });
     let (world, providers) = World::scripted(toml, &[("east/m1", fails)]).await;
     while world.deployment("east/m1")["breaker"] != "open" {
         world.chat("east/m1", "?").await;
     }
-    world.until("half-open", async |w| w.deployment("east/m1")["breaker"] == "half-open").await;
-    providers[0].set_script(json!({ "hang": "before" })).unwrap();
+    world
+        .until("half-open", async |w| {
+            w.deployment("east/m1")["breaker"] == "half-open"
+        })
+        .await;
+    providers[0]
+        .set_script(json!({ "hang": "before" }))
+        .unwrap();
     let probes = [begin(&world, false).await, begin(&world, true).await];
-    world.until("both probes are out", async |w| w.deployment("east/m1")["probes_out"] == 2).await;
+    world
+        .until("both probes are out", async |w| {
+            w.deployment("east/m1")["probes_out"] == 2
+        })
+        .await;
     let refused = world.chat("east/m1", "?").await;
     assert_eq!(refused.kind(), "breaker-open");
     drop(probes);
     world.until_all_returned().await;
     providers[0].set_script(json!({})).unwrap();
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
-    world.until("closed again", async |w| w.deployment("east/m1")["breaker"] == "closed").await;
+    world
+        .until("closed again", async |w| {
+            w.deployment("east/m1")["breaker"] == "closed"
+        })
+        .await;
 }
 
 #[tokio::test]
 async fn after_the_dispatcher_itself_died() {
     let toml = "[admission]\nper_user = 2\n";
-    let (world, providers) = World::scripted(toml, &[("east/m1", json!({ "latency_ms": 300 }))]).await;
+    let (world, providers) =
+        World::scripted(toml, &[("east/m1", json!({ "latency_ms": 300 }))]).await;
     let mut rpc = world.rpc().await;
     rpc.request(1, "ask", &chat("east/m1", "?")).await;
     world.until("one runs", async |w| w.in_use() == 1).await;
     assert!(world.orchestrator.poison("dispatcher"));
-    world.until("it is back", async |w| {
-        let actors = w.orchestrator.status().actors;
-        actors.iter().any(|actor| actor.path == "root/dispatcher" && actor.restarts == 1)
-    })
-    .await;
+    world
+        .until("it is back", async |w| {
+            let actors = w.orchestrator.status().actors;
+            actors
+                .iter()
+                .any(|actor| actor.path == "root/dispatcher" && actor.restarts == 1)
+        })
+        .await;
     // The permit that was out still counts: of three more, one runs at a time besides it.
     for id in 2..5 {
         rpc.request(id, "ask", &chat("east/m1", "?")).await;
@@ -146,7 +206,11 @@ async fn after_the_dispatcher_itself_died() {
     for _ in 1..5 {
         assert!(rpc.next().await.unwrap()["result"].is_object());
     }
-    assert!(providers[0].max_in_flight() <= 2, "{} at once", providers[0].max_in_flight());
+    assert!(
+        providers[0].max_in_flight() <= 2,
+        "{} at once",
+        providers[0].max_in_flight()
+    );
     world.until_all_returned().await;
 }
 
@@ -173,8 +237,11 @@ impl Provider for Moody {
                     deltas(vec![Ok(quorate::Delta::text("x")), Err(cut)])
                 }
                 6 => {
-                    let endless = futures_util::stream::once(async { Ok(quorate::Delta::text("x")) });
-                    Ok(Outcome::Stream(endless.chain(futures_util::stream::pending()).boxed()))
+                    let endless =
+                        futures_util::stream::once(async { Ok(quorate::Delta::text("x")) });
+                    Ok(Outcome::Stream(
+                        endless.chain(futures_util::stream::pending()).boxed(),
+                    ))
                 }
                 _ => error(quorate::ErrorKind::RateLimited),
             }
@@ -240,25 +307,39 @@ async fn begin(world: &World, stream: bool) -> TcpStream {
     request["stream"] = stream.into();
     let body = request.to_string();
     let mut connection = TcpStream::connect(world.http).await.unwrap();
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
-    connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    connection
+        .write_all(format!("{head}{body}").as_bytes())
+        .await
+        .unwrap();
     connection
 }
 
 /// A scripted provider with a model `m1`, as configured: it takes its timeouts from the configuration.
 fn provider(name: &str, script: &Value) -> String {
     let script = toml_of(script);
-    format!("[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m1\"]\nscript = {script}\n")
+    format!(
+        "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m1\"]\nscript = {script}\n"
+    )
 }
 
 /// JSON as an inline TOML value; enough for scripts.
 fn toml_of(value: &Value) -> String {
     match value {
         Value::Object(map) => {
-            let members: Vec<String> = map.iter().map(|(key, value)| format!("{key} = {}", toml_of(value))).collect();
+            let members: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", toml_of(value)))
+                .collect();
             format!("{{ {} }}", members.join(", "))
         }
-        Value::Array(list) => format!("[{}]", list.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
+        Value::Array(list) => format!(
+            "[{}]",
+            list.iter().map(toml_of).collect::<Vec<_>>().join(", ")
+        ),
         other => other.to_string(),
     }
 }

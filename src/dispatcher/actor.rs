@@ -76,8 +76,11 @@ pub(super) struct DispatcherActor {
 pub(super) fn child(path: &str, address: Address<Message>, register: Register) -> ChildSpec {
     let path = path.to_owned();
     ChildSpec::new("dispatcher", address.clone(), move || {
-        let actor =
-            DispatcherActor { path: path.clone(), address: address.clone(), register: register.clone() };
+        let actor = DispatcherActor {
+            path: path.clone(),
+            address: address.clone(),
+            register: register.clone(),
+        };
         (actor, ())
     })
 }
@@ -99,13 +102,20 @@ impl DispatcherActor {
             return refuse(waiter, "shutting down", Duration::from_secs(1));
         }
         let (user, lane, knock) = (waiter.user.clone(), waiter.lane as usize, waiter.knock);
-        match state.queue.submit(user, lane, state.epoch.elapsed(), waiter) {
+        match state
+            .queue
+            .submit(user, lane, state.epoch.elapsed(), waiter)
+        {
             Submitted::Started(waiter) => self.grant(waiter, state),
             Submitted::Queued { ticket, displaced } => {
                 state.tickets.insert(knock, ticket);
                 if let Some((_, waiter)) = displaced {
                     state.tickets.remove(&waiter.knock);
-                    refuse(waiter, "the queue is full and you have the most waiting in it", state.wait());
+                    refuse(
+                        waiter,
+                        "the queue is full and you have the most waiting in it",
+                        state.wait(),
+                    );
                 }
             }
             Submitted::Refused(waiter) => refuse(waiter, "the queue is full", state.wait()),
@@ -116,7 +126,9 @@ impl DispatcherActor {
     fn grant(&self, waiter: Waiter, state: &mut State) {
         if waiter.deadline <= Instant::now() {
             state.queue.release(&waiter.user);
-            let _ = waiter.reply.send(Err(Error::deadline("waiting for a permit")));
+            let _ = waiter
+                .reply
+                .send(Err(Error::deadline("waiting for a permit")));
             return;
         }
         let (id, permit) = self.register.grant(waiter.user.clone());
@@ -151,7 +163,11 @@ impl Actor for DispatcherActor {
     type State = State;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        (): (),
+    ) -> Result<State, ActorProcessingErr> {
         // Reachable before the register is read: a permit that returns meanwhile is either not registered any
         // more, or its message waits in the new mailbox. Both orders end in the same count.
         self.address.occupy(myself);
@@ -161,7 +177,13 @@ impl Actor for DispatcherActor {
             queue.restore(user.clone(), 1);
             out.insert(id, user);
         }
-        Ok(State { epoch: Instant::now(), queue, tickets: HashMap::new(), out, held: 1.0 })
+        Ok(State {
+            epoch: Instant::now(),
+            queue,
+            tickets: HashMap::new(),
+            out,
+            held: 1.0,
+        })
     }
 
     async fn handle(
@@ -196,7 +218,10 @@ impl Actor for DispatcherActor {
         }
         self.start_waiting(state);
         let depths = std::array::from_fn(|lane| state.queue.depth(lane));
-        let occupancy = Occupancy { in_use: state.queue.in_use() as usize, waiting: depths };
+        let occupancy = Occupancy {
+            in_use: state.queue.in_use() as usize,
+            waiting: depths,
+        };
         if self.register.occupancy() != occupancy {
             self.register.publish(occupancy);
             telemetry::admission(occupancy.in_use, depths);

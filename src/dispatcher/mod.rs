@@ -50,7 +50,15 @@ impl Dispatcher {
         let child = actor::child(path, address.clone(), register.clone());
         let knocks = Arc::default();
         let pending = Arc::default();
-        (Self { address, register, knocks, pending }, child)
+        (
+            Self {
+                address,
+                register,
+                knocks,
+                pending,
+            },
+            child,
+        )
     }
 
     /// Waits for a permit.
@@ -64,11 +72,20 @@ impl Dispatcher {
         let _pending = Pending::enter(&self.pending)?;
         let (reply, answer) = oneshot::channel();
         let knock = self.knocks.fetch_add(1, Ordering::Relaxed);
-        let waiter = Waiter { knock, user: user.clone(), lane, deadline, reply };
+        let waiter = Waiter {
+            knock,
+            user: user.clone(),
+            lane,
+            deadline,
+            reply,
+        };
         if self.address.send(Message::Admit(waiter)).is_err() {
             return Err(restarting());
         }
-        let leave = Leave { knock: Some(knock), address: &self.address };
+        let leave = Leave {
+            knock: Some(knock),
+            address: &self.address,
+        };
         let outcome = timeout_at(deadline, answer).await;
         let permit = match outcome {
             Ok(Ok(permit)) => permit?,
@@ -104,8 +121,11 @@ impl Dispatcher {
 }
 
 fn restarting() -> Error {
-    Error::new(ErrorKind::Overloaded, "admission is being restarted, try again")
-        .with_retry_after(Some(Duration::from_secs(1)))
+    Error::new(
+        ErrorKind::Overloaded,
+        "admission is being restarted, try again",
+    )
+    .with_retry_after(Some(Duration::from_secs(1)))
 }
 
 /// Counts a knock until it is answered or given up.
@@ -115,8 +135,10 @@ impl<'a> Pending<'a> {
     fn enter(pending: &'a AtomicUsize) -> Result<Self> {
         let this = Self(pending);
         if pending.fetch_add(1, Ordering::Relaxed) >= KNOCKING + fair_queue::MAX_QUEUE {
-            return Err(Error::new(ErrorKind::Overloaded, "too many queries at the door")
-                .with_retry_after(Some(Duration::from_secs(1))));
+            return Err(
+                Error::new(ErrorKind::Overloaded, "too many queries at the door")
+                    .with_retry_after(Some(Duration::from_secs(1))),
+            );
         }
         Ok(this)
     }

@@ -24,7 +24,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         // The register first: a dispatcher that restarts between the two lines counts what is registered.
         self.register.0.out.remove(&self.id);
-        let _ = self.register.0.address.send(Message::Release { id: self.id, held: self.since.elapsed() });
+        let _ = self.register.0.address.send(Message::Release {
+            id: self.id,
+            held: self.since.elapsed(),
+        });
     }
 }
 
@@ -63,12 +66,23 @@ impl Register {
     pub fn grant(&self, user: UserId) -> (u64, Permit) {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.out.insert(id, user);
-        (id, Permit { id, since: Instant::now(), register: self.clone() })
+        (
+            id,
+            Permit {
+                id,
+                since: Instant::now(),
+                register: self.clone(),
+            },
+        )
     }
 
     /// Every permit that is out, with its user.
     pub fn out(&self) -> Vec<(u64, UserId)> {
-        self.0.out.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+        self.0
+            .out
+            .iter()
+            .map(|entry| (*entry.key(), entry.value().clone()))
+            .collect()
     }
 
     pub fn limits(&self) -> Limits {

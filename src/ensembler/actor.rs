@@ -35,7 +35,9 @@ pub(super) struct EnsemblerActor {
 
 pub(super) fn child(path: &str, address: Address<Message>) -> ChildSpec {
     let path = path.to_owned();
-    ChildSpec::new("ensembler", address, move || (EnsemblerActor { path: path.clone() }, ()))
+    ChildSpec::new("ensembler", address, move || {
+        (EnsemblerActor { path: path.clone() }, ())
+    })
 }
 
 /// Runs one ensemble until it ends or nobody waits for it any more.
@@ -53,7 +55,11 @@ impl Actor for EnsemblerActor {
     type State = JoinSet<()>;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<JoinSet<()>, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        (): (),
+    ) -> Result<JoinSet<()>, ActorProcessingErr> {
         Ok(JoinSet::new())
     }
 

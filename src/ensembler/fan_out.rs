@@ -40,7 +40,11 @@ pub(super) async fn run(job: Job) -> Result<Merged> {
     };
     let asked = affordable(&job);
     if asked.len() < job.plan.quorum {
-        let message = format!("max_cost allows {} members, the quorum is {}", asked.len(), job.plan.quorum);
+        let message = format!(
+            "max_cost allows {} members, the quorum is {}",
+            asked.len(),
+            job.plan.quorum
+        );
         return Err(Error::invalid("max_cost", message));
     }
     if job.plan.merge == Strategy::First && job.stream {
@@ -55,7 +59,11 @@ fn affordable(job: &Job) -> Vec<usize> {
     let mut left = job.plan.max_cost.unwrap_or(f64::INFINITY);
     let mut asked = Vec::new();
     for (index, member) in job.plan.members.iter().enumerate() {
-        let cost = member.candidates.first().and_then(|first| first.expected.dollars).unwrap_or(0.0);
+        let cost = member
+            .candidates
+            .first()
+            .and_then(|first| first.expected.dollars)
+            .unwrap_or(0.0);
         if cost <= left {
             left -= cost;
             asked.push(index);
@@ -71,7 +79,12 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
         .iter()
         .map(|&index| {
             let cells = job.plan.members[index].cells();
-            async move { (index, job.executor.run(&cells, &job.query, true, deadline).await) }
+            async move {
+                (
+                    index,
+                    job.executor.run(&cells, &job.query, true, deadline).await,
+                )
+            }
         })
         .collect();
     let mut failures: Vec<(usize, Error)> = Vec::new();
@@ -83,9 +96,19 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
                 for (place, member) in job.plan.members.iter().enumerate() {
                     let failure = failures.iter().find(|(failed, _)| *failed == place);
                     let error = failure.map(|(_, error)| error);
-                    members.push(absent(member, asked.contains(&place), error, started.elapsed()));
+                    members.push(absent(
+                        member,
+                        asked.contains(&place),
+                        error,
+                        started.elapsed(),
+                    ));
                 }
-                let Executed { committed, cell, attempts, .. } = executed;
+                let Executed {
+                    committed,
+                    cell,
+                    attempts,
+                    ..
+                } = executed;
                 let model = cell.deployment.load().id.clone();
                 members[index] = MemberReport {
                     model: model.clone(),
@@ -108,7 +131,11 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
             Err(error) => failures.push((index, error)),
         }
     }
-    Err(no_quorum(0, 1, failures.into_iter().map(|(_, error)| error).collect()))
+    Err(no_quorum(
+        0,
+        1,
+        failures.into_iter().map(|(_, error)| error).collect(),
+    ))
 }
 
 /// Asks every member and gathers what they say until the outcome stands.
@@ -124,16 +151,29 @@ async fn poll(job: &Job, asked: &[usize], deadline: Instant) -> Vec<Ballot> {
                     Ok(executed) => executed.whole().await,
                     Err(error) => Err(error),
                 };
-                let result = result.map(|(answer, cell, attempts)| Given { answer, cell, attempts });
-                Ballot { index, took: started.elapsed(), result }
+                let result = result.map(|(answer, cell, attempts)| Given {
+                    answer,
+                    cell,
+                    attempts,
+                });
+                Ballot {
+                    index,
+                    took: started.elapsed(),
+                    result,
+                }
             }
         })
         .collect();
     let mut ballots = Vec::new();
     while let Ok(Some(ballot)) = timeout_at(deadline, running.next()).await {
         ballots.push(ballot);
-        let given = ballots.iter().filter(|ballot| ballot.result.is_ok()).count();
-        if given + running.len() < job.plan.quorum || (given >= job.plan.quorum && settled(job, &ballots, asked)) {
+        let given = ballots
+            .iter()
+            .filter(|ballot| ballot.result.is_ok())
+            .count();
+        if given + running.len() < job.plan.quorum
+            || (given >= job.plan.quorum && settled(job, &ballots, asked))
+        {
             break;
         }
     }
@@ -142,15 +182,29 @@ async fn poll(job: &Job, asked: &[usize], deadline: Instant) -> Vec<Ballot> {
 
 /// Whether what is still to come cannot change the outcome.
 fn settled(job: &Job, ballots: &[Ballot], asked: &[usize]) -> bool {
-    let answered: Vec<&Ballot> = ballots.iter().filter(|ballot| ballot.result.is_ok()).collect();
-    let outstanding: Vec<usize> =
-        asked.iter().copied().filter(|index| ballots.iter().all(|ballot| ballot.index != *index)).collect();
-    let quality = |index: usize| job.plan.members[index].candidates.first().map_or(0.0, |c| c.expected.quality);
+    let answered: Vec<&Ballot> = ballots
+        .iter()
+        .filter(|ballot| ballot.result.is_ok())
+        .collect();
+    let outstanding: Vec<usize> = asked
+        .iter()
+        .copied()
+        .filter(|index| ballots.iter().all(|ballot| ballot.index != *index))
+        .collect();
+    let quality = |index: usize| {
+        job.plan.members[index]
+            .candidates
+            .first()
+            .map_or(0.0, |c| c.expected.quality)
+    };
     match job.plan.merge {
         Strategy::First => !answered.is_empty(),
         Strategy::Plurality => plurality::decided(&votes(job, &answered), outstanding.len()),
         Strategy::Best => {
-            let best = answered.iter().map(|ballot| quality(ballot.index)).fold(0.0, f64::max);
+            let best = answered
+                .iter()
+                .map(|ballot| quality(ballot.index))
+                .fold(0.0, f64::max);
             outstanding.iter().all(|index| quality(*index) < best)
         }
         Strategy::Weighted | Strategy::Judge | Strategy::Synthesize => outstanding.is_empty(),
@@ -159,27 +213,48 @@ fn settled(job: &Job, ballots: &[Ballot], asked: &[usize]) -> bool {
 
 /// The answers as votes, in order of arrival.
 fn votes<'a>(job: &Job, answered: &[&'a Ballot]) -> Vec<Vote<'a>> {
-    let given = answered.iter().filter_map(|ballot| ballot.result.as_ref().ok().map(|given| (ballot.index, given)));
+    let given = answered.iter().filter_map(|ballot| {
+        ballot
+            .result
+            .as_ref()
+            .ok()
+            .map(|given| (ballot.index, given))
+    });
     given
         .enumerate()
         .map(|(order, (index, given))| {
             let candidate = job.plan.members[index].candidates.first();
             let quality = candidate.map_or(0.5, |candidate| candidate.expected.quality);
-            Vote { text: given.answer.content(), quality, order }
+            Vote {
+                text: given.answer.content(),
+                quality,
+                order,
+            }
         })
         .collect()
 }
 
 /// Merges the ballots into one answer.
 async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Merged> {
-    let answered: Vec<&Ballot> = ballots.iter().filter(|ballot| ballot.result.is_ok()).collect();
+    let answered: Vec<&Ballot> = ballots
+        .iter()
+        .filter(|ballot| ballot.result.is_ok())
+        .collect();
     if answered.len() < job.plan.quorum {
         let answered = answered.len();
-        let errors = ballots.into_iter().filter_map(|ballot| ballot.result.err()).collect();
+        let errors = ballots
+            .into_iter()
+            .filter_map(|ballot| ballot.result.err())
+            .collect();
         return Err(no_quorum(answered, job.plan.quorum, errors));
     }
     let votes = votes(&job, &answered);
-    let question = job.query.messages.iter().rev().find(|message| message.role == Role::User);
+    let question = job
+        .query
+        .messages
+        .iter()
+        .rev()
+        .find(|message| message.role == Role::User);
     let question = question.map(Message::text).unwrap_or_default();
     let seed = rand::random();
     let (merged, written) = match job.plan.merge {
@@ -199,11 +274,18 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
         return Err(Error::new(ErrorKind::Internal, "the merge found no answer"));
     };
     telemetry::agreement(job.plan.merge.name(), merged.agreement);
-    let agreeing: Vec<usize> =
-        merged.groups.first().map(|group| group.members.clone()).unwrap_or_else(|| vec![merged.winner]);
+    let agreeing: Vec<usize> = merged
+        .groups
+        .first()
+        .map(|group| group.members.clone())
+        .unwrap_or_else(|| vec![merged.winner]);
     let chosen: Vec<usize> = agreeing.iter().map(|vote| answered[*vote].index).collect();
     let winner = answered[merged.winner].index;
-    let longest = ballots.iter().map(|ballot| ballot.took).max().unwrap_or_default();
+    let longest = ballots
+        .iter()
+        .map(|ballot| ballot.took)
+        .max()
+        .unwrap_or_default();
     let members = job.plan.members.iter().enumerate().map(|(place, member)| {
         let ballot = ballots.iter().find(|ballot| ballot.index == place);
         match ballot.map(|ballot| (&ballot.result, ballot.took)) {
@@ -236,7 +318,10 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
         }
     }
     let Some((answer, cell)) = answer else {
-        return Err(Error::new(ErrorKind::Internal, "the chosen answer is missing"));
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "the chosen answer is missing",
+        ));
     };
     let (committed, cell) = match written {
         Some(executed) => {
@@ -283,15 +368,24 @@ async fn judged(job: &Job, question: &str, votes: &[Vote<'_>], seed: u64) -> Opt
 /// Asks the plan's judge. It sees the query's user and lane, none of its tools or formats.
 async fn consult(job: &Job, system: String, user: String, stream: bool) -> Result<Executed> {
     let Some(plan) = &job.plan.judge else {
-        return Err(Error::new(ErrorKind::NoCandidate, "the ensemble has no judge"));
+        return Err(Error::new(
+            ErrorKind::NoCandidate,
+            "the ensemble has no judge",
+        ));
     };
-    let mut query = Query::of(plan.asked.clone(), vec![Message::system(system), Message::user(user)]);
+    let mut query = Query::of(
+        plan.asked.clone(),
+        vec![Message::system(system), Message::user(user)],
+    );
     query.id = job.query.id.clone();
     query.user = job.query.user.clone();
     query.lane = job.query.lane;
     query.params.temperature = Some(0.0);
     query.params.max_tokens = job.query.params.max_tokens.map(|max| max.max(64));
-    job.executor.run(&plan.cells(), &Arc::new(query), stream, job.deadline).boxed().await
+    job.executor
+        .run(&plan.cells(), &Arc::new(query), stream, job.deadline)
+        .boxed()
+        .await
 }
 
 fn add_cost(cost: &mut Option<f64>, cell: &Cell, answer: &Answer) {
@@ -322,10 +416,14 @@ fn absent(member: &Plan, asked: bool, error: Option<&Error>, took: Duration) -> 
 }
 
 fn no_quorum(answered: usize, quorum: usize, errors: Vec<Error>) -> Error {
-    let attempts: Vec<Attempt> = errors.iter().flat_map(|error| error.attempts().iter().cloned()).collect();
+    let attempts: Vec<Attempt> = errors
+        .iter()
+        .flat_map(|error| error.attempts().iter().cloned())
+        .collect();
     let message = format!("the quorum of {quorum} was not reached: {answered} answered");
     let Some(cause) = Error::most_useful(errors) else {
-        return Error::new(ErrorKind::Deadline, format!("{message} in time")).with_attempts(attempts);
+        return Error::new(ErrorKind::Deadline, format!("{message} in time"))
+            .with_attempts(attempts);
     };
     let kind = cause.kind();
     let mut error = Error::new(kind, format!("{message}; {}", cause.message()))

@@ -75,9 +75,16 @@ impl Ensembler {
     /// # Errors
     /// The most useful failure of its members when the quorum cannot be reached.
     pub async fn run(&self, job: Job) -> Result<Merged> {
-        let gone = || Error::new(ErrorKind::Internal, "the ensembler was restarted, try again");
+        let gone = || {
+            Error::new(
+                ErrorKind::Internal,
+                "the ensembler was restarted, try again",
+            )
+        };
         let (reply, answer) = oneshot::channel();
-        self.address.send(actor::Message::Run(Box::new(job), reply)).map_err(|_| gone())?;
+        self.address
+            .send(actor::Message::Run(Box::new(job), reply))
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

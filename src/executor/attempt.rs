@@ -17,6 +17,10 @@ use crate::provider::{Call, Cell, Guard, Outcome, Report, Timeouts};
 use crate::query::Query;
 
 /// An answer that has begun.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved a few times a query; a box would cost more"
+)]
 pub enum Committed {
     /// All of it.
     Whole(Answer),
@@ -35,6 +39,10 @@ impl Committed {
 }
 
 /// What is known of a call when its first phase ends.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved a few times a query; a box would cost more"
+)]
 enum First {
     Whole(Answer),
     Stream(Vec<Delta>, Deltas),
@@ -52,13 +60,19 @@ const SUSPICIOUS: Duration = Duration::from_secs(5);
 
 /// How long to wait for the first sign of an answer.
 fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
-    let (learned, floor) =
-        if stream { (&latency.ttft, IMPATIENT[0]) } else { (&latency.total, IMPATIENT[1]) };
+    let (learned, floor) = if stream {
+        (&latency.ttft, IMPATIENT[0])
+    } else {
+        (&latency.total, IMPATIENT[1])
+    };
     if learned.evidence() < EVIDENCE {
         return timeouts.first_token;
     }
-    let Some(p99) = learned.quantile(0.99) else { return timeouts.first_token };
-    Duration::from_secs_f64(PATIENCE * p99).clamp(floor.min(timeouts.first_token), timeouts.first_token)
+    let Some(p99) = learned.quantile(0.99) else {
+        return timeouts.first_token;
+    };
+    Duration::from_secs_f64(PATIENCE * p99)
+        .clamp(floor.min(timeouts.first_token), timeouts.first_token)
 }
 
 /// Asks `cell` once. Whole answers are complete when this returns unless `stream` is set.
@@ -82,8 +96,9 @@ pub(super) async fn attempt(
     );
     let entered = span.clone();
     async move {
-        let tokens =
-            query.estimated_input_tokens().saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
+        let tokens = query
+            .estimated_input_tokens()
+            .saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
         let guard = cell.admit(tokens, wait, deadline).await?;
         let latency = cell.snapshot.load().latency;
         let patience = patience(&deployment.timeouts, &latency, stream);
@@ -96,7 +111,18 @@ pub(super) async fn attempt(
         };
         let first = first_sign(cell, call, started + patience, deadline);
         match first.await {
-            Ok(first) => commit(first, guard, started, stream, deployment.timeouts.idle, deadline, entered).await,
+            Ok(first) => {
+                commit(
+                    first,
+                    guard,
+                    started,
+                    stream,
+                    deployment.timeouts.idle,
+                    deadline,
+                    entered,
+                )
+                .await
+            }
             Err(error) => Err(failed(guard, error, started.elapsed(), patience, &latency)),
         }
     }
@@ -108,7 +134,12 @@ pub(super) async fn attempt(
 const EXPECTED_OUTPUT: u32 = 512;
 
 /// Makes the call and waits for a whole answer or a semantic delta. A panic becomes an error.
-async fn first_sign(cell: &Cell, call: Call, patience: Instant, deadline: Instant) -> Result<First> {
+async fn first_sign(
+    cell: &Cell,
+    call: Call,
+    patience: Instant,
+    deadline: Instant,
+) -> Result<First> {
     let provider = Arc::clone(&cell.provider.load());
     let work = AssertUnwindSafe(async move {
         match provider.call(call).await? {
@@ -135,21 +166,33 @@ async fn first_sign(cell: &Cell, call: Call, patience: Instant, deadline: Instan
     match timeout_at(patience.min(deadline), work).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(panicked(&*panic)),
-        Err(_) if patience < deadline => {
-            Err(Error::new(ErrorKind::Timeout, "the upstream did not begin to answer in time"))
-        }
+        Err(_) if patience < deadline => Err(Error::new(
+            ErrorKind::Timeout,
+            "the upstream did not begin to answer in time",
+        )),
         Err(_) => Err(Error::deadline("waiting for the upstream")),
     }
 }
 
 /// Reports a failed first phase and hands the error on.
-fn failed(mut guard: Guard, error: Error, took: Duration, patience: Duration, latency: &Latency) -> Error {
+fn failed(
+    mut guard: Guard,
+    error: Error,
+    took: Duration,
+    patience: Duration,
+    latency: &Latency,
+) -> Error {
     let known = latency.ttft.evidence() >= EVIDENCE || latency.total.evidence() >= EVIDENCE;
-    let suspicious = if known { patience / 2 } else { SUSPICIOUS.min(patience) };
+    let suspicious = if known {
+        patience / 2
+    } else {
+        SUSPICIOUS.min(patience)
+    };
     let report = match error.kind() {
-        ErrorKind::Deadline if took >= suspicious => {
-            Report::Failure(Error::new(ErrorKind::Timeout, "silent until the query's deadline"))
-        }
+        ErrorKind::Deadline if took >= suspicious => Report::Failure(Error::new(
+            ErrorKind::Timeout,
+            "silent until the query's deadline",
+        )),
         ErrorKind::Cancelled => Report::Neutral,
         _ => Report::Failure(error.clone()),
     };
@@ -172,7 +215,10 @@ async fn commit(
     match first {
         First::Whole(answer) => {
             let fault = if answer.choices.is_empty() {
-                Some(Error::new(ErrorKind::Malformed, "the upstream's answer has no choices"))
+                Some(Error::new(
+                    ErrorKind::Malformed,
+                    "the upstream's answer has no choices",
+                ))
             } else if answer.choices.iter().any(|choice| choice.finish.is_none()) {
                 Some(live::truncated())
             } else {
@@ -183,7 +229,11 @@ async fn commit(
                 return Err(error);
             }
             live::record_usage(&span, answer.usage);
-            guard.report(Report::Success { ttft: None, total: started.elapsed(), usage: answer.usage });
+            guard.report(Report::Success {
+                ttft: None,
+                total: started.elapsed(),
+                usage: answer.usage,
+            });
             Ok(Committed::Whole(answer))
         }
         First::Stream(opening, rest) => {
@@ -199,7 +249,9 @@ async fn commit(
 /// A panic as an error; its message is ours to log, not the caller's to read.
 pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?");
+    let text = text
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("?");
     tracing::error!(panic = text, "a provider panicked");
     Error::new(ErrorKind::Internal, "the provider panicked")
 }

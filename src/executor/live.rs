@@ -29,7 +29,10 @@ pub(super) struct Live {
 }
 
 pub(super) fn truncated() -> Error {
-    Error::new(ErrorKind::Truncated, "the upstream's answer ended without a finish reason")
+    Error::new(
+        ErrorKind::Truncated,
+        "the upstream's answer ended without a finish reason",
+    )
 }
 
 pub(super) fn record_usage(span: &tracing::Span, usage: Option<Usage>) {
@@ -84,9 +87,10 @@ impl Live {
             Ok(Ok(Some(Err(error)))) => error,
             Ok(Ok(None)) => truncated(),
             Ok(Err(panic)) => panicked(&*panic),
-            Err(_) if quiet < self.deadline => {
-                Error::new(ErrorKind::Timeout, "the upstream fell silent in the middle of its answer")
-            }
+            Err(_) if quiet < self.deadline => Error::new(
+                ErrorKind::Timeout,
+                "the upstream fell silent in the middle of its answer",
+            ),
             Err(_) => Error::deadline("the answer was being streamed"),
         };
         let mut guard = self.guard.take()?;
@@ -94,7 +98,11 @@ impl Live {
             // Whatever follows the finish reason does not change the answer.
             record_usage(&self.span, self.usage);
             let total = self.started.elapsed();
-            guard.report(Report::Success { ttft: Some(self.ttft), total, usage: self.usage });
+            guard.report(Report::Success {
+                ttft: Some(self.ttft),
+                total,
+                usage: self.usage,
+            });
             return None;
         }
         self.span.record("error.type", error.kind().name());
@@ -131,7 +139,12 @@ pub(crate) async fn collect(mut deltas: Deltas) -> Result<Answer> {
             add(choice, piece);
         }
     }
-    Ok(Answer { choices: choices.into_values().collect(), usage, model, ..Answer::default() })
+    Ok(Answer {
+        choices: choices.into_values().collect(),
+        usage,
+        model,
+        ..Answer::default()
+    })
 }
 
 fn add(choice: &mut Choice, piece: ChoiceDelta) {
@@ -159,7 +172,10 @@ fn add_call(calls: &mut Vec<ToolCall>, piece: ToolCallDelta) {
     // Pieces come in order; an index far ahead would only be a way to make us allocate.
     let index = (piece.index as usize).min(calls.len());
     if index == calls.len() {
-        calls.push(ToolCall { kind: "function".into(), ..ToolCall::default() });
+        calls.push(ToolCall {
+            kind: "function".into(),
+            ..ToolCall::default()
+        });
     }
     let call = &mut calls[index];
     if let Some(id) = piece.id {
@@ -169,8 +185,12 @@ fn add_call(calls: &mut Vec<ToolCall>, piece: ToolCallDelta) {
         call.kind = kind;
     }
     if let Some(function) = piece.function {
-        call.function.name.push_str(function.name.as_deref().unwrap_or_default());
-        call.function.arguments.push_str(function.arguments.as_deref().unwrap_or_default());
+        call.function
+            .name
+            .push_str(function.name.as_deref().unwrap_or_default());
+        call.function
+            .arguments
+            .push_str(function.arguments.as_deref().unwrap_or_default());
     }
 }
 
@@ -197,15 +217,19 @@ pub(super) fn replay(answer: Answer) -> Deltas {
     let mut deltas = Vec::new();
     for choice in answer.choices {
         let message = choice.message;
-        let tool_calls = message.tool_calls.into_iter().zip(0..).map(|(call, index)| ToolCallDelta {
-            index,
-            id: Some(call.id),
-            kind: Some(call.kind),
-            function: Some(crate::answer::FunctionDelta {
-                name: Some(call.function.name),
-                arguments: Some(call.function.arguments),
-            }),
-        });
+        let tool_calls = message
+            .tool_calls
+            .into_iter()
+            .zip(0..)
+            .map(|(call, index)| ToolCallDelta {
+                index,
+                id: Some(call.id),
+                kind: Some(call.kind),
+                function: Some(crate::answer::FunctionDelta {
+                    name: Some(call.function.name),
+                    arguments: Some(call.function.arguments),
+                }),
+            });
         let piece = ChoiceDelta {
             index: choice.index,
             content: message.content,
@@ -215,9 +239,19 @@ pub(super) fn replay(answer: Answer) -> Deltas {
             finish: None,
             logprobs: choice.logprobs,
         };
-        let end = ChoiceDelta { index: choice.index, finish: choice.finish, ..ChoiceDelta::default() };
-        deltas.push(Ok(Delta { choices: vec![piece], ..Delta::default() }));
-        deltas.push(Ok(Delta { choices: vec![end], ..Delta::default() }));
+        let end = ChoiceDelta {
+            index: choice.index,
+            finish: choice.finish,
+            ..ChoiceDelta::default()
+        };
+        deltas.push(Ok(Delta {
+            choices: vec![piece],
+            ..Delta::default()
+        }));
+        deltas.push(Ok(Delta {
+            choices: vec![end],
+            ..Delta::default()
+        }));
     }
     if let Some(Ok(last)) = deltas.last_mut() {
         last.usage = answer.usage;

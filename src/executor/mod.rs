@@ -91,7 +91,9 @@ impl Trail {
             deployment: cell.deployment.load().id.clone(),
             outcome: error.map_or("ok", |error| error.kind().name()),
             ms: took.as_secs_f64() * 1e3,
-            status: error.and_then(Error::upstream).map(|upstream| upstream.status),
+            status: error
+                .and_then(Error::upstream)
+                .map(|upstream| upstream.status),
             error: error.map(|error| error.message().to_owned()),
         });
     }
@@ -141,7 +143,11 @@ impl Executor {
         let mut alive: Vec<Arc<Cell>> = candidates.to_vec();
         let mut pause = None;
         for round in 0..=policy.retries {
-            if round > 0 && !self.pause(round, pause, deadline, &policy, &mut trail).await {
+            if round > 0
+                && !self
+                    .pause(round, pause, deadline, &policy, &mut trail)
+                    .await
+            {
                 break;
             }
             let mut again = Vec::new();
@@ -156,10 +162,24 @@ impl Executor {
                 // Only who has nobody else to ask waits for a place.
                 let wait = round > 0 || index + 1 == alive.len();
                 let others = &alive[index + 1..];
-                match self.try_one(cell, others, query, stream, wait, deadline, &policy, &mut trail).await {
+                match self
+                    .try_one(
+                        cell, others, query, stream, wait, deadline, &policy, &mut trail,
+                    )
+                    .await
+                {
                     Ok((committed, cell)) => {
-                        let Trail { attempts, elsewhere, .. } = trail;
-                        return Ok(Executed { committed, cell, attempts, elsewhere });
+                        let Trail {
+                            attempts,
+                            elsewhere,
+                            ..
+                        } = trail;
+                        return Ok(Executed {
+                            committed,
+                            cell,
+                            attempts,
+                            elsewhere,
+                        });
                     }
                     Err(error) => {
                         let kind = error.kind();
@@ -203,7 +223,10 @@ impl Executor {
     }
 
     /// One attempt, and a hedge beside it if that is allowed and the first is slow.
-    #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one caller; a struct would only rename them"
+    )]
     async fn try_one(
         &self,
         cell: &Arc<Cell>,

@@ -44,7 +44,11 @@ impl Auth {
     /// [`Auth`](ErrorKind::Auth) when keys are asked for and none or a wrong one is shown.
     pub fn http(&self, authorization: Option<&str>, address: &str) -> Result<Caller> {
         if self.0.is_empty() {
-            return Ok(Caller { user: address.into(), proven: false, lane: None });
+            return Ok(Caller {
+                user: address.into(),
+                proven: false,
+                lane: None,
+            });
         }
         let shown = authorization
             .and_then(|value| value.split_once(' '))
@@ -57,7 +61,11 @@ impl Auth {
         // What is compared is a hash of high-entropy keys, so its timing tells nothing of a key.
         let shown = hash(shown);
         match self.0.iter().find(|key| key.hash == shown) {
-            Some(key) => Ok(Caller { user: key.user.as_str().into(), proven: true, lane: key.lane }),
+            Some(key) => Ok(Caller {
+                user: key.user.as_str().into(),
+                proven: true,
+                lane: key.lane,
+            }),
             None => refused("this API key is not known"),
         }
     }
@@ -66,7 +74,11 @@ impl Auth {
 impl Caller {
     /// Somebody on the socket: the kernel says who.
     pub fn peer(uid: u32) -> Self {
-        Self { user: format!("uid:{uid}").into(), proven: true, lane: None }
+        Self {
+            user: format!("uid:{uid}").into(),
+            proven: true,
+            lane: None,
+        }
     }
 
     /// The user a query runs as, given the request's own advisory `user`.
@@ -84,9 +96,16 @@ impl Caller {
     pub fn check_lane(&self, lane: Lane) -> Result<()> {
         match self.lane {
             Some(highest) if (lane as usize) < (highest as usize) => {
-                let allowed: Vec<&str> =
-                    Lane::ALL.into_iter().skip(highest as usize).map(Lane::name).collect();
-                let message = format!("lane {} is above this key's: {}", lane.name(), allowed.join(" or "));
+                let allowed: Vec<&str> = Lane::ALL
+                    .into_iter()
+                    .skip(highest as usize)
+                    .map(Lane::name)
+                    .collect();
+                let message = format!(
+                    "lane {} is above this key's: {}",
+                    lane.name(),
+                    allowed.join(" or ")
+                );
                 Err(Error::invalid("quorate.lane", message))
             }
             _ => Ok(()),
@@ -99,7 +118,12 @@ mod tests {
     use super::*;
 
     fn auth() -> Auth {
-        let key = Key { user: "alice".into(), hash: hash("qk-secret"), lane: Some(Lane::Normal), admin: false };
+        let key = Key {
+            user: "alice".into(),
+            hash: hash("qk-secret"),
+            lane: Some(Lane::Normal),
+            admin: false,
+        };
         Auth::new(&[key])
     }
 
@@ -118,8 +142,17 @@ mod tests {
 
     #[test]
     fn a_wrong_or_missing_key_is_refused() {
-        for shown in [None, Some("Bearer qk-wrong"), Some("Basic qk-secret"), Some("qk-secret")] {
-            assert_eq!(auth().http(shown, "127.0.0.1").unwrap_err().kind(), ErrorKind::Auth, "{shown:?}");
+        for shown in [
+            None,
+            Some("Bearer qk-wrong"),
+            Some("Basic qk-secret"),
+            Some("qk-secret"),
+        ] {
+            assert_eq!(
+                auth().http(shown, "127.0.0.1").unwrap_err().kind(),
+                ErrorKind::Auth,
+                "{shown:?}"
+            );
         }
     }
 

@@ -22,19 +22,33 @@ pub(super) struct Patient<S> {
 
 impl<S> Patient<S> {
     pub fn new(inner: S, peeked: Bytes, patience: Duration) -> Self {
-        Self { inner, peeked, patience, stuck: None }
+        Self {
+            inner,
+            peeked,
+            patience,
+            stuck: None,
+        }
     }
 
     /// Watches the result of a write.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stuck = None;
             return result;
         }
         let until = Instant::now() + self.patience;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let stuck = self
+            .stuck
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
         ready!(stuck.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer takes nothing",
+        )))
     }
 }
 
@@ -54,7 +68,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.watch(cx, result)
     }

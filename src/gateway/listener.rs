@@ -37,7 +37,13 @@ struct ListenerActor {
 pub(super) fn child(name: &'static str, accept: Loop) -> ChildSpec {
     ChildSpec::new(name, Address::vacant(), move || {
         let accept = Arc::clone(&accept);
-        (ListenerActor { path: format!("root/listeners/{name}"), accept }, ())
+        (
+            ListenerActor {
+                path: format!("root/listeners/{name}"),
+                accept,
+            },
+            (),
+        )
     })
 }
 
@@ -55,7 +61,11 @@ impl Actor for ListenerActor {
     type State = AbortOnDrop;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<AbortOnDrop, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        (): (),
+    ) -> Result<AbortOnDrop, ActorProcessingErr> {
         let accept = (self.accept)();
         Ok(AbortOnDrop(task::spawn(async move {
             let _tell = Tell(myself);

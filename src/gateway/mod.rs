@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use crate::config::Server;
 use crate::error::{Error, ErrorKind, Result};
 use crate::orchestrator::Orchestrator;
-use crate::supervisor::{self, Address, ChildSpec, Exhausted, Intensity, Settings, Strategy, Supervisor};
+use crate::supervisor::{
+    self, Address, ChildSpec, Exhausted, Intensity, Settings, Strategy, Supervisor,
+};
 use crate::telemetry;
 
 use auth::Auth;
@@ -39,8 +41,11 @@ pub struct Hooks {
     /// Renders the metrics for `GET /metrics`; without it that answers 404.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// Reads the configuration again and puts it in force, for the socket's `reload`.
-    pub reload: Option<Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>>,
+    pub reload: Option<Reload>,
 }
+
+/// Reads the configuration again and puts it in force: what changed, or why it could not be.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// What every connection shares.
 pub(crate) struct Doors {
@@ -80,7 +85,10 @@ impl Doors {
             return None;
         }
         telemetry::connections(listener, 1.0);
-        Some(Entry { doors: Arc::clone(self), listener })
+        Some(Entry {
+            doors: Arc::clone(self),
+            listener,
+        })
     }
 }
 
@@ -118,7 +126,10 @@ impl Gateway {
             Some(address) => {
                 let bound = TcpListener::bind(address).await;
                 let bound = bound.map_err(|error| {
-                    Error::new(ErrorKind::Invalid, format!("server.http: {address} cannot be bound: {error}"))
+                    Error::new(
+                        ErrorKind::Invalid,
+                        format!("server.http: {address} cannot be bound: {error}"),
+                    )
                 })?;
                 Some(Arc::new(bound))
             }
@@ -135,7 +146,11 @@ impl Gateway {
             asked_to_stop: watch::Sender::new(false),
             open: AtomicUsize::new(0),
         };
-        Ok(Self { doors: Arc::new(doors), http, socket })
+        Ok(Self {
+            doors: Arc::new(doors),
+            http,
+            socket,
+        })
     }
 
     /// The address of the HTTP door, its port resolved.
@@ -154,16 +169,29 @@ impl Gateway {
     /// # Errors
     /// If the orchestrator ends by itself.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
-        let Self { doors, http, socket } = self;
+        let Self {
+            doors,
+            http,
+            socket,
+        } = self;
         let mut children = Vec::new();
         if let Some(http) = http {
-            children.push(listener::child("http", http::accept_loop(http, Arc::clone(&doors))));
+            children.push(listener::child(
+                "http",
+                http::accept_loop(http, Arc::clone(&doors)),
+            ));
         }
         let path: Option<PathBuf> = socket.as_ref().map(|bound| bound.path().to_owned());
         if let Some(socket) = socket {
-            children.push(listener::child("socket", socket::accept_loop(socket, Arc::clone(&doors))));
+            children.push(listener::child(
+                "socket",
+                socket::accept_loop(socket, Arc::clone(&doors)),
+            ));
         }
-        doors.orchestrator.supervise(listeners(&doors.orchestrator, children)).await?;
+        doors
+            .orchestrator
+            .supervise(listeners(&doors.orchestrator, children))
+            .await?;
         let mut asked = doors.asked_to_stop.subscribe();
         let ended = doors.orchestrator.closed();
         let by_itself = tokio::select! {
@@ -172,7 +200,10 @@ impl Gateway {
             () = ended => true,
         };
         if by_itself {
-            return Err(Error::new(ErrorKind::Internal, "the root supervisor gave up; see the log"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the root supervisor gave up; see the log",
+            ));
         }
         doors.closing.send_replace(true);
         let patience = doors.server().shutdown_timeout;
@@ -195,10 +226,15 @@ fn listeners(orchestrator: &Orchestrator, children: Vec<ChildSpec>) -> ChildSpec
         instance: orchestrator.instance().to_owned(),
         path: "root/listeners".into(),
         strategy: Strategy::OneForOne,
-        intensity: Intensity { max_restarts: 10, window: Duration::from_secs(60) },
+        intensity: Intensity {
+            max_restarts: 10,
+            window: Duration::from_secs(60),
+        },
         exhausted: Exhausted::Escalate,
         tree: orchestrator.tree().clone(),
     };
     let address: Address<supervisor::Message> = Address::vacant();
-    ChildSpec::new("listeners", address, move || (Supervisor, (settings.clone(), children.clone())))
+    ChildSpec::new("listeners", address, move || {
+        (Supervisor, (settings.clone(), children.clone()))
+    })
 }

@@ -70,7 +70,11 @@ pub(super) fn child(
 ) -> ChildSpec {
     let path = path.to_owned();
     ChildSpec::new("ledger", address, move || {
-        let actor = LedgerActor { path: path.clone(), shared: Arc::clone(&shared), cells: Arc::clone(&cells) };
+        let actor = LedgerActor {
+            path: path.clone(),
+            shared: Arc::clone(&shared),
+            cells: Arc::clone(&cells),
+        };
         (actor, settings)
     })
     .shutdown(Duration::from_secs(10))
@@ -94,7 +98,11 @@ impl State {
         }
         self.saved = now;
         let cells = cells();
-        let changed = cells.iter().filter(|cell| !self.saved_cells.contains(cell)).cloned().collect();
+        let changed = cells
+            .iter()
+            .filter(|cell| !self.saved_cells.contains(cell))
+            .cloned()
+            .collect();
         self.saved_cells = cells;
         changed
     }
@@ -123,7 +131,9 @@ fn forget_old(store: &mut Store, settings: &Settings) {
 }
 
 fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_millis() as i64)
 }
 
 impl LedgerActor {
@@ -184,7 +194,9 @@ impl LedgerActor {
     }
 
     fn count(&self, state: &State) {
-        self.shared.pending.store(state.rows.len(), Ordering::Relaxed);
+        self.shared
+            .pending
+            .store(state.rows.len(), Ordering::Relaxed);
         telemetry::ledger_pending(state.rows.len());
     }
 }
@@ -194,7 +206,11 @@ impl Actor for LedgerActor {
     type State = State;
     type Arguments = Settings;
 
-    async fn pre_start(&self, _: ActorRef<Message>, settings: Settings) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        settings: Settings,
+    ) -> Result<State, ActorProcessingErr> {
         let now = Instant::now();
         Ok(State {
             settings,
@@ -207,7 +223,11 @@ impl Actor for LedgerActor {
         })
     }
 
-    async fn post_start(&self, myself: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_start(
+        &self,
+        myself: ActorRef<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         myself.send_after(state.settings.flush, || Message::Tick);
         Ok(())
     }
@@ -246,12 +266,18 @@ impl Actor for LedgerActor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         let rows = std::mem::take(&mut state.rows);
         let cells = (self.cells)();
         let shared = Arc::clone(&self.shared);
         // The lock waits for a batch under way.
-        let last = tokio::task::spawn_blocking(move || write(&mut shared.store.lock(), &rows, &cells)).await;
+        let last =
+            tokio::task::spawn_blocking(move || write(&mut shared.store.lock(), &rows, &cells))
+                .await;
         if let Ok(Err(error)) = last {
             tracing::error!(%error, "the last batch of the ledger could not be written");
         }

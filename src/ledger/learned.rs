@@ -31,7 +31,11 @@ pub fn cells(fleet: &[Arc<provider::Cell>]) -> Vec<Cell> {
 
 fn cell(id: &DeploymentId, what: &str, value: &impl Serialize) -> Option<Cell> {
     let payload = serde_json::to_string(value).ok()?;
-    Some(Cell { key: format!("deployment:{id}:{what}"), version: VERSION, payload })
+    Some(Cell {
+        key: format!("deployment:{id}:{what}"),
+        version: VERSION,
+        payload,
+    })
 }
 
 /// Reads cells back. What is of another version, does not parse or holds impossible numbers is returned
@@ -41,14 +45,20 @@ pub fn restore(cells: Vec<Cell>) -> (HashMap<DeploymentId, Snapshot>, Vec<Quaran
     let mut bad = Vec::new();
     for cell in cells {
         if let Err(reason) = restore_one(&cell, &mut learned) {
-            bad.push(Quarantined { key: cell.key, reason });
+            bad.push(Quarantined {
+                key: cell.key,
+                reason,
+            });
         }
     }
     (learned, bad)
 }
 
 fn restore_one(cell: &Cell, learned: &mut HashMap<DeploymentId, Snapshot>) -> Result<(), String> {
-    let rest = cell.key.strip_prefix("deployment:").ok_or("the key names no deployment")?;
+    let rest = cell
+        .key
+        .strip_prefix("deployment:")
+        .ok_or("the key names no deployment")?;
     let (id, what) = rest.rsplit_once(':').ok_or("the key names no part")?;
     if cell.version != VERSION {
         return Err(format!("version {} is not {VERSION}", cell.version));
@@ -69,7 +79,11 @@ fn restore_one(cell: &Cell, learned: &mut HashMap<DeploymentId, Snapshot>) -> Re
         }
         other => return Err(format!("'{other}' is nothing we learn")),
     };
-    if reset.is_empty() { Ok(()) } else { Err(format!("impossible numbers, reset: {}", reset.join(", "))) }
+    if reset.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("impossible numbers, reset: {}", reset.join(", ")))
+    }
 }
 
 fn parse<T: DeserializeOwned>(payload: &str) -> Result<T, String> {

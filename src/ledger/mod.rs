@@ -2,7 +2,7 @@
 //!
 //! - [`Ledger`]: the handle; rows go in and are written soon.
 //! - `actor`: gathers rows into batches and decides when to write.
-//! - [`store`]: SQLite.
+//! - [`store`]: the tables in SQLite.
 //! - [`learned`]: learned state to cells and back, each cell checked on its own.
 //!
 //! A ledger that cannot write costs its function only: rows are kept as long as memory is bounded, then
@@ -104,7 +104,8 @@ impl Ledger {
         source: String,
         at: i64,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| store.record_feedback(&id, score, &source, at)).await
+        self.with_store(move |store| store.record_feedback(&id, score, &source, at))
+            .await
     }
 
     /// Writes everything that waits, learned state included, and returns when it is written or has failed.
@@ -138,8 +139,17 @@ impl Ledger {
         E: std::fmt::Display + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || work(&mut shared.store.lock()).map_err(|e| e.to_string()));
-        let failed = |why: String| Error::new(ErrorKind::Internal, format!("the ledger cannot be read: {why}"));
-        done.await.map_err(|error| failed(error.to_string()))?.map_err(failed)
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut shared.store.lock()).map_err(|e| e.to_string())
+        });
+        let failed = |why: String| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("the ledger cannot be read: {why}"),
+            )
+        };
+        done.await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(failed)
     }
 }

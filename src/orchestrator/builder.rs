@@ -30,12 +30,15 @@ use crate::supervisor::{Exhausted, Intensity, Settings, Strategy, Supervisor, Tr
 /// Events a slow subscriber may lag behind.
 const EVENTS: usize = 1024;
 /// The tree as a whole may restart its children this often before the orchestrator ends.
-const ROOT_INTENSITY: Intensity = Intensity { max_restarts: 10, window: Duration::from_secs(60) };
+const ROOT_INTENSITY: Intensity = Intensity {
+    max_restarts: 10,
+    window: Duration::from_secs(60),
+};
 
 /// Builds an [`Orchestrator`].
 pub struct Builder {
     config: Config,
-    host: Vec<(Deployment, Arc<dyn Provider>)>,
+    host: Vec<Served>,
 }
 
 /// Who makes the calls of what is configured.
@@ -43,9 +46,9 @@ pub(super) struct Adapters {
     client: adapter::openai::Client,
     connect_timeout: Duration,
     /// As configured, with what was built of it. What does not change is kept, a loaded model for one.
-    built: Vec<(ProviderConfig, Vec<(Deployment, Arc<dyn Provider>)>)>,
+    built: Vec<(ProviderConfig, Vec<Served>)>,
     /// The host's own.
-    host: Vec<(Deployment, Arc<dyn Provider>)>,
+    host: Vec<Served>,
 }
 
 impl Adapters {
@@ -66,11 +69,8 @@ impl Adapters {
             built.push((provider.clone(), served));
         }
         self.built = built;
-        let configured = self.built.iter().flat_map(|(_, served)| served.iter());
-        Ok(configured
-            .chain(&self.host)
-            .map(|(deployment, provider)| Served { deployment: deployment.clone(), provider: Arc::clone(provider) })
-            .collect())
+        let configured = self.built.iter().flat_map(|(_, served)| served);
+        Ok(configured.chain(&self.host).cloned().collect())
     }
 }
 
@@ -80,13 +80,19 @@ fn unbuilt(why: String) -> Error {
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, host: Vec::new() }
+        Self {
+            config,
+            host: Vec::new(),
+        }
     }
 
     /// Adds a deployment that the host itself serves. It gets a breaker, limits and learned state like any
     /// other.
     pub fn provider(mut self, deployment: Deployment, provider: Arc<dyn Provider>) -> Self {
-        self.host.push((deployment, provider));
+        self.host.push(Served {
+            deployment,
+            provider,
+        });
         self
     }
 
@@ -100,7 +106,12 @@ impl Builder {
         let started = Instant::now();
         let connect_timeout = config.resilience.connect_timeout;
         let client = adapter::openai::Client::new(connect_timeout).map_err(unbuilt)?;
-        let mut adapters = Adapters { client, connect_timeout, built: Vec::new(), host };
+        let mut adapters = Adapters {
+            client,
+            connect_timeout,
+            built: Vec::new(),
+            host,
+        };
         let served = adapters.build(&config)?;
         no_doubles(&served)?;
 
@@ -112,7 +123,8 @@ impl Builder {
         let (fleet, fleet_child) = Fleet::new(&instance, tree.clone(), started);
         let source = Arc::clone(&fleet);
         let cells = Arc::new(move || learned::cells(&source.cells()));
-        let (ledger, ledger_child) = Ledger::new("root/ledger", store, ledger_settings(&config), cells);
+        let (ledger, ledger_child) =
+            Ledger::new("root/ledger", store, ledger_settings(&config), cells);
         let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));
         let (ensembler, ensembler_child) = Ensembler::new("root/ensembler");
         let settings = Settings {
@@ -125,10 +137,21 @@ impl Builder {
         };
         // The order of start; the reverse is the order of stop, so the ledger hears of everything.
         let children = vec![ledger_child, fleet_child, dispatcher_child, ensembler_child];
-        let (root, _) = Actor::spawn(Some(format!("{instance}/root")), Supervisor, (settings, children))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("the actors do not start: {error}")))?;
-        let cells = fleet.apply(served, config.resilience.breaker, &mut learned).await?;
+        let (root, _) = Actor::spawn(
+            Some(format!("{instance}/root")),
+            Supervisor,
+            (settings, children),
+        )
+        .await
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("the actors do not start: {error}"),
+            )
+        })?;
+        let cells = fleet
+            .apply(served, config.resilience.breaker, &mut learned)
+            .await?;
         let (events, _) = broadcast::channel(EVENTS);
         Ok(Orchestrator(Arc::new(Inner {
             started,
@@ -158,7 +181,10 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
     no_doubles(&served)?;
     let before = ids(&inner.catalogue.load().cells);
     let old = inner.config.load_full();
-    let cells = inner.fleet.apply(served, config.resilience.breaker, &mut HashMap::new()).await?;
+    let cells = inner
+        .fleet
+        .apply(served, config.resilience.breaker, &mut HashMap::new())
+        .await?;
     let after = ids(&cells);
     inner.catalogue.store(Arc::new(catalogue(&config, cells)));
     if limits(&old) != limits(&config) {
@@ -181,20 +207,38 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
     }
     inner.config.store(Arc::new(config));
     let _ = inner.events.send(Event::Reloaded);
-    let added = after.iter().filter(|id| !before.contains(id)).cloned().collect();
-    let removed = before.iter().filter(|id| !after.contains(id)).cloned().collect();
+    let added = after
+        .iter()
+        .filter(|id| !before.contains(id))
+        .cloned()
+        .collect();
+    let removed = before
+        .iter()
+        .filter(|id| !after.contains(id))
+        .cloned()
+        .collect();
     tracing::info!(?added, ?removed, ?at_next_start, "configuration reloaded");
-    Ok(Reloaded { added, removed, at_next_start })
+    Ok(Reloaded {
+        added,
+        removed,
+        at_next_start,
+    })
 }
 
 fn ids(cells: &[Arc<Cell>]) -> Vec<DeploymentId> {
-    cells.iter().map(|cell| cell.deployment.load().id.clone()).collect()
+    cells
+        .iter()
+        .map(|cell| cell.deployment.load().id.clone())
+        .collect()
 }
 
 fn no_doubles(served: &[Served]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     match served.iter().find(|one| !seen.insert(&one.deployment.id)) {
-        Some(double) => Err(unbuilt(format!("the deployment {} is there twice", double.deployment.id))),
+        Some(double) => Err(unbuilt(format!(
+            "the deployment {} is there twice",
+            double.deployment.id
+        ))),
         None => Ok(()),
     }
 }
@@ -213,9 +257,15 @@ fn policy(config: &Config) -> Policy {
     let resilience = &config.resilience;
     Policy {
         retries: resilience.retries,
-        backoff: Backoff { base: resilience.backoff_base, cap: resilience.backoff_cap },
+        backoff: Backoff {
+            base: resilience.backoff_base,
+            cap: resilience.backoff_cap,
+        },
         retry_ratio: resilience.retry_budget,
-        hedge: HedgeConfig { enabled: resilience.hedge, ..HedgeConfig::default() },
+        hedge: HedgeConfig {
+            enabled: resilience.hedge,
+            ..HedgeConfig::default()
+        },
         hedge_ratio: resilience.hedge_budget,
     }
 }
@@ -235,18 +285,33 @@ fn catalogue(config: &Config, mut cells: Vec<Arc<Cell>>) -> Catalogue {
     let order = &config.routing.order;
     cells.sort_by_key(|cell| {
         let id = cell.deployment.load().id.clone();
-        order.iter().position(|name| name == id.as_str()).unwrap_or(usize::MAX)
+        order
+            .iter()
+            .position(|name| name == id.as_str())
+            .unwrap_or(usize::MAX)
     });
     let routing = &config.routing;
-    let weights = Weights { quality: routing.quality, latency: routing.latency, cost: routing.cost };
-    Catalogue::new(cells, config.models.clone(), config.ensembles.clone(), weights)
+    let weights = Weights {
+        quality: routing.quality,
+        latency: routing.latency,
+        cost: routing.cost,
+    };
+    Catalogue::new(
+        cells,
+        config.models.clone(),
+        config.ensembles.clone(),
+        weights,
+    )
 }
 
 /// The ledger's store, and the lock that makes its file ours.
 fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>)> {
     let failed = |why: String| Error::new(ErrorKind::Internal, why);
-    let in_memory = || Store::in_memory().map_err(|error| failed(format!("no ledger in memory: {error}")));
-    let Some(path) = path else { return Ok((in_memory()?, None)) };
+    let in_memory =
+        || Store::in_memory().map_err(|error| failed(format!("no ledger in memory: {error}")));
+    let Some(path) = path else {
+        return Ok((in_memory()?, None));
+    };
     let opened = lock(path).and_then(|lock| {
         let (store, warnings) = Store::open(path).map_err(|error| error.to_string())?;
         Ok((store, warnings, lock))
@@ -270,9 +335,14 @@ fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>)> {
 fn lock(path: &Path) -> Result<File, String> {
     let lock = path.with_extension("lock");
     if let Some(parent) = lock.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| format!("{}: {error}", parent.display()))?;
     }
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock);
     let file = file.map_err(|error| format!("{}: {error}", lock.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -296,7 +366,11 @@ fn load_learned(store: &mut Store) -> HashMap<DeploymentId, Snapshot> {
     }
     bad.extend(refused);
     for cell in bad {
-        tracing::warn!(key = cell.key, reason = cell.reason, "a cell of learned state is damaged and left out");
+        tracing::warn!(
+            key = cell.key,
+            reason = cell.reason,
+            "a cell of learned state is damaged and left out"
+        );
     }
     learned
 }

@@ -182,20 +182,40 @@ impl Orchestrator {
     /// answer.
     pub async fn feedback(&self, feedback: Feedback) -> Result<FeedbackReport> {
         if !(0.0..=1.0).contains(&feedback.score) {
-            return Err(Error::invalid("score", "score must be a number from 0 (useless) to 1 (right)"));
+            return Err(Error::invalid(
+                "score",
+                "score must be a number from 0 (useless) to 1 (right)",
+            ));
         }
         let source = feedback.source.unwrap_or_else(|| "user".into());
         if source.is_empty() || source.len() > 64 {
             return Err(Error::invalid("source", "source must be 1 to 64 bytes"));
         }
-        let unknown = || Error::invalid("decision", "no decision of this id is known; it may be too old");
+        let unknown = || {
+            Error::invalid(
+                "decision",
+                "no decision of this id is known; it may be too old",
+            )
+        };
         let decision = DecisionId::from(feedback.decision);
-        let row = self.0.ledger.find(decision.clone()).await?.ok_or_else(unknown)?;
+        let row = self
+            .0
+            .ledger
+            .find(decision.clone())
+            .await?
+            .ok_or_else(unknown)?;
         let Some(chosen) = row.chosen else {
-            return Err(Error::invalid("decision", "this decision had no answer to judge"));
+            return Err(Error::invalid(
+                "decision",
+                "this decision had no answer to judge",
+            ));
         };
         let deployment = chosen;
-        let outcome = self.0.ledger.feedback(decision, feedback.score, source, unix_ms()).await?;
+        let outcome = self
+            .0
+            .ledger
+            .feedback(decision, feedback.score, source, unix_ms())
+            .await?;
         let outcome = match outcome {
             FeedbackOutcome::Unknown => return Err(unknown()),
             FeedbackOutcome::Repeated => "repeated",
@@ -208,7 +228,10 @@ impl Orchestrator {
                 cell.feedback(task, feedback.score, 1.0);
             }
         }
-        Ok(FeedbackReport { deployment, outcome })
+        Ok(FeedbackReport {
+            deployment,
+            outcome,
+        })
     }
 
     /// What is going on.
@@ -283,7 +306,10 @@ impl Orchestrator {
         let failed = |why: String| Error::new(ErrorKind::Internal, why);
         let gone = || failed("the root supervisor has ended".into());
         let (reply, started) = oneshot::channel();
-        self.0.root.send_message(supervisor::Message::Start(child, reply)).map_err(|_| gone())?;
+        self.0
+            .root
+            .send_message(supervisor::Message::Start(child, reply))
+            .map_err(|_| gone())?;
         started.await.map_err(|_| gone())?.map_err(failed)
     }
 
@@ -320,9 +346,12 @@ impl Orchestrator {
 }
 
 fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_millis() as i64)
 }
 
 fn closing() -> Error {
-    Error::new(ErrorKind::Overloaded, "shutting down").with_retry_after(Some(Duration::from_secs(1)))
+    Error::new(ErrorKind::Overloaded, "shutting down")
+        .with_retry_after(Some(Duration::from_secs(1)))
 }

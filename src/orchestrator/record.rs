@@ -48,7 +48,12 @@ impl Record {
             prompt,
             answer: None,
         };
-        Self { inner: Arc::clone(inner), row: Some(Box::new(row)), lane: query.lane, started }
+        Self {
+            inner: Arc::clone(inner),
+            row: Some(Box::new(row)),
+            lane: query.lane,
+            started,
+        }
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut DecisionRow)) {
@@ -109,7 +114,9 @@ impl Record {
     }
 
     fn end(&mut self, outcome: &'static str) {
-        let Some(mut row) = self.row.take() else { return };
+        let Some(mut row) = self.row.take() else {
+            return;
+        };
         row.at = unix_ms();
         row.outcome = outcome.to_owned();
         row.total_ms = self.started.elapsed().as_secs_f64() * 1e3;
@@ -118,7 +125,10 @@ impl Record {
             telemetry::cost(model.as_str(), cost);
         }
         if self.inner.events.receiver_count() > 0 {
-            let _ = self.inner.events.send(Event::Decided(Arc::new((*row).clone())));
+            let _ = self
+                .inner
+                .events
+                .send(Event::Decided(Arc::new((*row).clone())));
         }
         self.inner.ledger.record(*row);
     }
@@ -132,7 +142,12 @@ impl Drop for Record {
 
 /// The members without what they said: the ledger keeps no answers unless asked to.
 fn members_json(members: &[MemberReport]) -> String {
-    let bare: Vec<MemberReport> =
-        members.iter().map(|member| MemberReport { content: None, ..member.clone() }).collect();
+    let bare: Vec<MemberReport> = members
+        .iter()
+        .map(|member| MemberReport {
+            content: None,
+            ..member.clone()
+        })
+        .collect();
     serde_json::to_string(&bare).unwrap_or_default()
 }

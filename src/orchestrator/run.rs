@@ -33,7 +33,13 @@ struct Begun {
 pub(super) async fn ask(inner: &Arc<Inner>, query: Query) -> Result<Answer> {
     let span = span(&query);
     async {
-        let Begun { committed, mut report, mut record, permit, cell } = begin(inner, query, false).await?;
+        let Begun {
+            committed,
+            mut report,
+            mut record,
+            permit,
+            cell,
+        } = begin(inner, query, false).await?;
         let outcome = match committed {
             Committed::Whole(answer) => Ok(answer),
             // The executor reads streams to their end when nobody wants deltas, so this is a merge's own.
@@ -63,18 +69,39 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
     let decision = query.id.clone();
     let span = span(&query);
     let begun = begin(inner, query, true).instrument(span).await?;
-    let Begun { committed, report, mut record, permit, cell } = begun;
+    let Begun {
+        committed,
+        report,
+        mut record,
+        permit,
+        cell,
+    } = begun;
     record.first_delta();
     let deltas = committed.into_deltas();
     let keep = inner.config.load().ledger.keep_prompts;
-    let running =
-        Running { deltas, held: None, report, record: Some(record), _permit: permit, cell, said: keep.then(String::new) };
-    let model = running.report.model.clone().unwrap_or_else(|| DeploymentId::from("?"));
+    let running = Running {
+        deltas,
+        held: None,
+        report,
+        record: Some(record),
+        _permit: permit,
+        cell,
+        said: keep.then(String::new),
+    };
+    let model = running
+        .report
+        .model
+        .clone()
+        .unwrap_or_else(|| DeploymentId::from("?"));
     let deltas = stream::unfold(running, |mut running| async move {
         let item = running.next().await?;
         Some((item, running))
     });
-    Ok(Streaming { decision, model, deltas: deltas.boxed() })
+    Ok(Streaming {
+        decision,
+        model,
+        deltas: deltas.boxed(),
+    })
 }
 
 fn span(query: &Query) -> tracing::Span {
@@ -99,7 +126,13 @@ async fn begin(inner: &Arc<Inner>, query: Query, stream: bool) -> Result<Begun> 
     let mut record = Record::begin(inner, &query, started);
     let begun = proceed(inner, query, stream, started, &mut record).await;
     match begun {
-        Ok((committed, report, permit, cell)) => Ok(Begun { committed, report, record, permit, cell }),
+        Ok((committed, report, permit, cell)) => Ok(Begun {
+            committed,
+            report,
+            record,
+            permit,
+            cell,
+        }),
         Err(error) => {
             tracing::info!(%error, "query failed");
             record.failed(&error);
@@ -120,16 +153,25 @@ async fn proceed(
     }
     let admission = inner.config.load().admission.clone();
     let latest = started + admission.max_deadline;
-    let deadline = query.deadline.unwrap_or(started + admission.deadline).min(latest);
+    let deadline = query
+        .deadline
+        .unwrap_or(started + admission.deadline)
+        .min(latest);
     // A name that leads nowhere is told at once, not after a wait.
     inner.catalogue.load().plan(&query, stream)?;
-    let permit = inner.dispatcher.admit(&query.user, query.lane, deadline).await?;
+    let permit = inner
+        .dispatcher
+        .admit(&query.user, query.lane, deadline)
+        .await?;
     let waited = started.elapsed();
     record.admitted(waited);
     // Planned again: what was true before the wait may not be now.
     let plan = inner.catalogue.load().plan(&query, stream)?;
     record.planned(&plan);
-    let mut report = Report { decision: Some(query.id.clone()), ..Report::default() };
+    let mut report = Report {
+        decision: Some(query.id.clone()),
+        ..Report::default()
+    };
     if query.routing.explain {
         report.plan = serde_json::to_value(&plan).ok();
     }
@@ -137,7 +179,12 @@ async fn proceed(
     let cells = plan.cells();
     let Some(ensemble) = plan.ensemble else {
         let executed = inner.executor.run(&cells, &query, stream, deadline).await?;
-        let Executed { committed, cell, attempts, elsewhere } = executed;
+        let Executed {
+            committed,
+            cell,
+            attempts,
+            elsewhere,
+        } = executed;
         overhead(started, waited + elsewhere);
         report.model = Some(cell.deployment.load().id.clone());
         report.note = cell.provider.load().note();
@@ -146,7 +193,16 @@ async fn proceed(
         return Ok((committed, report, permit, Some(cell)));
     };
     let executor = Arc::clone(&inner.executor);
-    let merged = inner.ensembler.run(Job { query, plan: ensemble, stream, deadline, executor }).await?;
+    let merged = inner
+        .ensembler
+        .run(Job {
+            query,
+            plan: ensemble,
+            stream,
+            deadline,
+            executor,
+        })
+        .await?;
     record.chosen(&merged.model, &merged.attempts, &merged.members);
     let cell = inner.catalogue.load().get(&merged.model).cloned();
     report.note = cell.as_ref().and_then(|cell| cell.provider.load().note());
@@ -184,7 +240,10 @@ impl Running {
             match self.deltas.next().await {
                 Some(Ok(delta)) => {
                     if let Some(usage) = delta.usage {
-                        self.report.cost = self.report.cost.or_else(|| cost(self.cell.as_deref(), Some(usage)));
+                        self.report.cost = self
+                            .report
+                            .cost
+                            .or_else(|| cost(self.cell.as_deref(), Some(usage)));
                         record.used(Some(usage), self.report.cost);
                     }
                     if let Some(said) = &mut self.said {

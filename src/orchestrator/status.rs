@@ -108,22 +108,43 @@ pub struct Quality {
 
 impl From<Estimate> for Quality {
     fn from(estimate: Estimate) -> Self {
-        let Estimate { mean, low, high, evidence } = estimate;
-        Self { mean, low, high, evidence }
+        let Estimate {
+            mean,
+            low,
+            high,
+            evidence,
+        } = estimate;
+        Self {
+            mean,
+            low,
+            high,
+            evidence,
+        }
     }
 }
 
 pub(super) fn of(inner: &Inner) -> Status {
     let catalogue = inner.catalogue.load();
-    let aliases = catalogue.aliases.iter().map(|(name, alias)| (name.clone(), alias.candidates.clone()));
-    let ensembles = catalogue.ensembles.iter().map(|(name, ensemble)| (name.clone(), ensemble.members.clone()));
+    let aliases = catalogue
+        .aliases
+        .iter()
+        .map(|(name, alias)| (name.clone(), alias.candidates.clone()));
+    let ensembles = catalogue
+        .ensembles
+        .iter()
+        .map(|(name, ensemble)| (name.clone(), ensemble.members.clone()));
     Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: inner.started.elapsed().as_secs_f64(),
-        ready: !inner.closing.load(std::sync::atomic::Ordering::Relaxed) && !catalogue.cells.is_empty(),
+        ready: !inner.closing.load(std::sync::atomic::Ordering::Relaxed)
+            && !catalogue.cells.is_empty(),
         admission: inner.dispatcher.occupancy(),
         actors: inner.tree.children(),
-        deployments: catalogue.cells.iter().map(|cell| deployment(cell)).collect(),
+        deployments: catalogue
+            .cells
+            .iter()
+            .map(|cell| deployment(cell))
+            .collect(),
         aliases: aliases.collect(),
         ensembles: ensembles.collect(),
         ledger: inner.ledger.health(),

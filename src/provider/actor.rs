@@ -106,7 +106,9 @@ fn evidence(error: &Error) -> Evidence {
         | ErrorKind::Internal => Evidence::Unwell,
         ErrorKind::RateLimited => Evidence::Busy(error.retry_after()),
         // An account without credit stays so for longer than any Retry-After.
-        ErrorKind::Quota => Evidence::Busy(Some(error.retry_after().unwrap_or(Duration::from_secs(60)))),
+        ErrorKind::Quota => {
+            Evidence::Busy(Some(error.retry_after().unwrap_or(Duration::from_secs(60))))
+        }
         ErrorKind::Auth => Evidence::Refused,
         _ => Evidence::None,
     }
@@ -122,7 +124,13 @@ pub fn child(path: &str, name: &str, cell: Arc<Cell>) -> ChildSpec {
     let path = format!("{path}/{name}");
     let address = cell.address.clone();
     ChildSpec::new(name, address, move || {
-        (ProviderActor { path: path.clone(), cell: Arc::clone(&cell) }, ())
+        (
+            ProviderActor {
+                path: path.clone(),
+                cell: Arc::clone(&cell),
+            },
+            (),
+        )
     })
 }
 
@@ -142,8 +150,12 @@ impl ProviderActor {
     /// Fresh limits of requests and tokens, as configured.
     fn rate_limits(&self) -> (Option<RateLimit>, Option<RateLimit>) {
         let limits = self.cell.deployment.load().limits;
-        let rate = |per_minute: Option<u32>| per_minute.and_then(NonZeroU32::new).map(RateLimit::new);
-        (rate(limits.requests_per_minute), rate(limits.tokens_per_minute))
+        let rate =
+            |per_minute: Option<u32>| per_minute.and_then(NonZeroU32::new).map(RateLimit::new);
+        (
+            rate(limits.requests_per_minute),
+            rate(limits.tokens_per_minute),
+        )
     }
 
     /// Decides on a call that found a free place.
@@ -159,7 +171,11 @@ impl ProviderActor {
         if let Some(Err(rest)) = state.requests.as_mut().map(|limit| limit.try_take(1, now)) {
             return Err(limited("requests_per_minute is used up", rest));
         }
-        if let Some(Err(rest)) = state.tokens.as_mut().map(|limit| limit.try_take(tokens, now)) {
+        if let Some(Err(rest)) = state
+            .tokens
+            .as_mut()
+            .map(|limit| limit.try_take(tokens, now))
+        {
             return Err(limited("tokens_per_minute is used up", rest));
         }
         let config = self.cell.breaker.load();
@@ -169,14 +185,27 @@ impl ProviderActor {
         match state.known.breaker.admit(&config, now) {
             Ok(ticket) => Ok(Guard::new(Arc::clone(&self.cell), ticket, tokens)),
             Err(rejected) => {
-                let why = state.known.last_error.as_deref().unwrap_or("too many failures");
-                Err(Error::new(ErrorKind::BreakerOpen, format!("the breaker is open: {why}"))
-                    .with_retry_after(Some(rejected.retry_after)))
+                let why = state
+                    .known
+                    .last_error
+                    .as_deref()
+                    .unwrap_or("too many failures");
+                Err(Error::new(
+                    ErrorKind::BreakerOpen,
+                    format!("the breaker is open: {why}"),
+                )
+                .with_retry_after(Some(rejected.retry_after)))
             }
         }
     }
 
-    fn admit(&self, tokens: u32, wait: bool, reply: oneshot::Sender<Result<Guard>>, state: &mut State) {
+    fn admit(
+        &self,
+        tokens: u32,
+        wait: bool,
+        reply: oneshot::Sender<Result<Guard>>,
+        state: &mut State,
+    ) {
         if reply.is_closed() {
             return;
         }
@@ -187,7 +216,10 @@ impl ProviderActor {
         } else if wait {
             state.waiting.push_back((tokens, reply));
         } else {
-            let _ = reply.send(Err(Error::new(ErrorKind::RateLimited, "max_in_flight is reached")));
+            let _ = reply.send(Err(Error::new(
+                ErrorKind::RateLimited,
+                "max_in_flight is reached",
+            )));
         }
     }
 
@@ -198,7 +230,9 @@ impl ProviderActor {
         let known = &mut state.known;
         let verdict = match &report {
             Report::Success { ttft, total, usage } => {
-                known.latency.observe(*ttft, *total, usage.map(|usage| usage.output));
+                known
+                    .latency
+                    .observe(*ttft, *total, usage.map(|usage| usage.output));
                 known.cooldown.success();
                 known.calls.ok += 1;
                 telemetry::call_succeeded(&deployment, *total, *usage);
@@ -236,7 +270,10 @@ impl ProviderActor {
             }
         };
         let config = self.cell.breaker.load();
-        if let Some(step) = known.breaker.record(&config, ticket, verdict, now, rand::random()) {
+        if let Some(step) = known
+            .breaker
+            .record(&config, ticket, verdict, now, rand::random())
+        {
             self.changed(&step, known);
         }
     }
@@ -261,7 +298,9 @@ impl ProviderActor {
     /// Serves who waited, as far as places are free.
     fn serve_waiting(&self, state: &mut State) {
         while self.has_place() {
-            let Some((tokens, reply)) = state.waiting.pop_front() else { return };
+            let Some((tokens, reply)) = state.waiting.pop_front() else {
+                return;
+            };
             self.admit(tokens, true, reply, state);
         }
     }
@@ -285,7 +324,12 @@ impl Actor for ProviderActor {
         let state = known.breaker.state(self.cell.now());
         telemetry::breaker_state(self.cell.deployment.load().id.as_str(), state);
         let (requests, tokens) = self.rate_limits();
-        Ok(State { known, requests, tokens, waiting: VecDeque::new() })
+        Ok(State {
+            known,
+            requests,
+            tokens,
+            waiting: VecDeque::new(),
+        })
     }
 
     async fn handle(
@@ -295,20 +339,36 @@ impl Actor for ProviderActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Admit { tokens, wait, reply } => {
+            Message::Admit {
+                tokens,
+                wait,
+                reply,
+            } => {
                 let before = state.known.breaker;
                 self.admit(tokens, wait, reply, state);
                 if state.known.breaker != before {
                     self.publish(state);
                 }
             }
-            Message::Ended { ticket, tokens, report } => {
+            Message::Ended {
+                ticket,
+                tokens,
+                report,
+            } => {
                 self.ended(ticket, tokens, report, state);
                 self.serve_waiting(state);
                 self.publish(state);
             }
-            Message::Feedback { task, score, weight } => {
-                match state.known.quality.observe(task.map(TaskKind::index), score, weight) {
+            Message::Feedback {
+                task,
+                score,
+                weight,
+            } => {
+                match state
+                    .known
+                    .quality
+                    .observe(task.map(TaskKind::index), score, weight)
+                {
                     Ok(()) => self.publish(state),
                     Err(error) => tracing::warn!(%error, "feedback ignored"),
                 }
@@ -323,7 +383,10 @@ impl Actor for ProviderActor {
                 telemetry::mailbox_delay(&self.path, at.elapsed());
                 // Time alone moves a breaker from open to half-open: let the gauge follow.
                 let deployment = self.cell.deployment.load();
-                telemetry::breaker_state(deployment.id.as_str(), state.known.breaker.state(self.cell.now()));
+                telemetry::breaker_state(
+                    deployment.id.as_str(),
+                    state.known.breaker.state(self.cell.now()),
+                );
             }
             #[allow(clippy::panic, reason = "the purpose of this message")]
             Message::Poison => panic!("poisoned"),

@@ -53,7 +53,12 @@ impl Cell {
     }
 
     /// Goes on under a new configuration. A credential that was refused may be a new one now.
-    pub(super) fn configure(&self, deployment: Deployment, breaker: BreakerConfig, provider: Arc<dyn Provider>) {
+    pub(super) fn configure(
+        &self,
+        deployment: Deployment,
+        breaker: BreakerConfig,
+        provider: Arc<dyn Provider>,
+    ) {
         self.deployment.store(Arc::new(deployment));
         self.breaker.store(Arc::new(breaker));
         self.provider.store(Arc::new(provider));
@@ -78,9 +83,18 @@ impl Cell {
     /// # Errors
     /// [`BreakerOpen`](ErrorKind::BreakerOpen), [`RateLimited`](ErrorKind::RateLimited),
     /// [`Auth`](ErrorKind::Auth) while disabled, [`Deadline`](ErrorKind::Deadline).
-    pub async fn admit(self: &Arc<Self>, tokens: u32, wait: bool, deadline: Instant) -> Result<Guard> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        tokens: u32,
+        wait: bool,
+        deadline: Instant,
+    ) -> Result<Guard> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Admit { tokens, wait, reply };
+        let message = Message::Admit {
+            tokens,
+            wait,
+            reply,
+        };
         self.address.send(message).map_err(|_| restarting())?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(granted)) => granted,
@@ -91,7 +105,11 @@ impl Cell {
 
     /// A judgement of an earlier answer, 0..=1.
     pub fn feedback(&self, task: Option<TaskKind>, score: f64, weight: f64) {
-        let _ = self.address.send(Message::Feedback { task, score, weight });
+        let _ = self.address.send(Message::Feedback {
+            task,
+            score,
+            weight,
+        });
     }
 
     #[doc(hidden)]
@@ -101,7 +119,10 @@ impl Cell {
 }
 
 fn restarting() -> Error {
-    Error::new(ErrorKind::Internal, "the deployment's actor is being restarted")
+    Error::new(
+        ErrorKind::Internal,
+        "the deployment's actor is being restarted",
+    )
 }
 
 /// The leave to make one call. What [`Guard::report`] was told, or nothing, reaches the actor when it drops.
@@ -116,7 +137,12 @@ impl Guard {
     pub(super) fn new(cell: Arc<Cell>, ticket: Ticket, tokens: u32) -> Self {
         let calls = cell.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         telemetry::in_flight(cell.deployment.load().id.as_str(), calls);
-        Self { cell, ticket, tokens, report: Report::Neutral }
+        Self {
+            cell,
+            ticket,
+            tokens,
+            report: Report::Neutral,
+        }
     }
 
     /// Says how the call ended. The last word counts; silence is neutral.
@@ -141,6 +167,10 @@ impl Drop for Guard {
             Report::Neutral => ErrorKind::Cancelled.name(),
         };
         telemetry::attempt_ended(self.cell.deployment.load().id.as_str(), outcome);
-        let _ = self.cell.address.send(Message::Ended { ticket: self.ticket, tokens: self.tokens, report });
+        let _ = self.cell.address.send(Message::Ended {
+            ticket: self.ticket,
+            tokens: self.tokens,
+            report,
+        });
     }
 }

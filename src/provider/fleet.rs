@@ -14,10 +14,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
 use crate::resilience::BreakerConfig;
 use crate::supervisor::{
-    self, Address, ChildSpec, ChildState, Exhausted, Intensity, Settings, Strategy, Supervisor, Tree, task,
+    self, Address, ChildSpec, ChildState, Exhausted, Intensity, Settings, Strategy, Supervisor,
+    Tree, task,
 };
 
-/// A provider to be served: its deployments, and who makes their calls.
+/// A deployment to be served, and who makes its calls.
+#[derive(Clone)]
 pub struct Served {
     /// The deployment.
     pub deployment: Deployment,
@@ -37,9 +39,15 @@ pub struct Fleet {
 }
 
 /// A deployment whose actor dies more often than this has its provider's supervisor give up …
-const DEPLOYMENT_INTENSITY: Intensity = Intensity { max_restarts: 5, window: Duration::from_secs(30) };
+const DEPLOYMENT_INTENSITY: Intensity = Intensity {
+    max_restarts: 5,
+    window: Duration::from_secs(30),
+};
 /// … and a provider whose supervisor gives up more often than this is left down until a reload.
-const PROVIDER_INTENSITY: Intensity = Intensity { max_restarts: 5, window: Duration::from_secs(600) };
+const PROVIDER_INTENSITY: Intensity = Intensity {
+    max_restarts: 5,
+    window: Duration::from_secs(600),
+};
 /// How long a removed deployment's calls may take to end before its actor is stopped regardless.
 const DRAIN: Duration = Duration::from_secs(600);
 
@@ -84,7 +92,11 @@ impl Fleet {
         let mut fresh: Vec<(String, Arc<Cell>)> = Vec::new();
         {
             let mut members = self.members.lock();
-            for Served { deployment, provider } in served {
+            for Served {
+                deployment,
+                provider,
+            } in served
+            {
                 let id = deployment.id.clone();
                 let cell = match members.get(&id) {
                     Some(cell) => {
@@ -121,7 +133,9 @@ impl Fleet {
     /// Providers that were left down.
     fn abandoned(&self) -> Vec<String> {
         let mut names: Vec<String> = self.providers.lock().keys().cloned().collect();
-        names.retain(|name| self.tree.state(&format!("{PATH}/{name}")) == Some(ChildState::Abandoned));
+        names.retain(|name| {
+            self.tree.state(&format!("{PATH}/{name}")) == Some(ChildState::Abandoned)
+        });
         names
     }
 
@@ -131,7 +145,9 @@ impl Fleet {
         let existing = self.providers.lock().get(provider).cloned();
         if let (Some(supervisor), Some(cell)) = (existing, cell) {
             let spec = deployment_child(&path, provider, cell);
-            return call(&supervisor, |reply| supervisor::Message::Start(spec, reply)).await?.map_err(internal);
+            return call(&supervisor, |reply| supervisor::Message::Start(spec, reply))
+                .await?
+                .map_err(internal);
         }
         let address = Address::vacant();
         let settings = Settings {
@@ -146,13 +162,22 @@ impl Fleet {
         // A supervisor that is restarted takes the deployments of that moment.
         let fleet = Arc::downgrade(self);
         let spec = ChildSpec::new(provider, address.clone(), move || {
-            let cells = fleet.upgrade().map(|fleet| fleet.cells()).unwrap_or_default();
-            let ours = cells.into_iter().filter(|cell| cell.deployment.load().id.provider() == name);
-            let children = ours.map(|cell| deployment_child(&path, &name, cell)).collect();
+            let cells = fleet
+                .upgrade()
+                .map(|fleet| fleet.cells())
+                .unwrap_or_default();
+            let ours = cells
+                .into_iter()
+                .filter(|cell| cell.deployment.load().id.provider() == name);
+            let children = ours
+                .map(|cell| deployment_child(&path, &name, cell))
+                .collect();
             (Supervisor, (settings.clone(), children))
         })
         .shutdown(Duration::from_secs(10));
-        call(&self.root, |reply| supervisor::Message::Start(spec, reply)).await?.map_err(internal)?;
+        call(&self.root, |reply| supervisor::Message::Start(spec, reply))
+            .await?
+            .map_err(internal)?;
         self.providers.lock().insert(provider.into(), address);
         Ok(())
     }
@@ -184,20 +209,35 @@ impl Fleet {
             return;
         }
         let provider = id.provider().to_owned();
-        let Some(supervisor) = self.providers.lock().get(&provider).cloned() else { return };
+        let Some(supervisor) = self.providers.lock().get(&provider).cloned() else {
+            return;
+        };
         let name = child_name(&provider, &id);
-        let _ = call(&supervisor, |reply| supervisor::Message::Remove(name, reply)).await;
+        let _ = call(&supervisor, |reply| {
+            supervisor::Message::Remove(name, reply)
+        })
+        .await;
         tracing::info!(deployment = %id, "deployment drained and removed");
-        let last = !self.members.lock().keys().any(|id| id.provider() == provider);
+        let last = !self
+            .members
+            .lock()
+            .keys()
+            .any(|id| id.provider() == provider);
         if last {
             self.providers.lock().remove(&provider);
-            let _ = call(&self.root, |reply| supervisor::Message::Remove(provider, reply)).await;
+            let _ = call(&self.root, |reply| {
+                supervisor::Message::Remove(provider, reply)
+            })
+            .await;
         }
     }
 }
 
 fn child_name(provider: &str, id: &DeploymentId) -> String {
-    id.as_str().strip_prefix(provider).map_or(id.as_str(), |rest| rest.trim_start_matches('/')).to_owned()
+    id.as_str()
+        .strip_prefix(provider)
+        .map_or(id.as_str(), |rest| rest.trim_start_matches('/'))
+        .to_owned()
 }
 
 fn deployment_child(path: &str, provider: &str, cell: Arc<Cell>) -> ChildSpec {
@@ -206,7 +246,10 @@ fn deployment_child(path: &str, provider: &str, cell: Arc<Cell>) -> ChildSpec {
 }
 
 fn internal(why: String) -> Error {
-    Error::new(ErrorKind::Internal, format!("the provider could not be started: {why}"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("the provider could not be started: {why}"),
+    )
 }
 
 /// Asks a supervisor and waits for its answer, at most half a minute.
@@ -215,7 +258,12 @@ async fn call<R: Send + 'static>(
     message: impl FnOnce(oneshot::Sender<R>) -> supervisor::Message,
 ) -> Result<R> {
     let (reply, answer) = oneshot::channel();
-    let gone = || Error::new(ErrorKind::Internal, "the supervisor of the providers does not answer");
+    let gone = || {
+        Error::new(
+            ErrorKind::Internal,
+            "the supervisor of the providers does not answer",
+        )
+    };
     to.send(message(reply)).map_err(|_| gone())?;
     match tokio::time::timeout(Duration::from_secs(30), answer).await {
         Ok(Ok(answer)) => Ok(answer),

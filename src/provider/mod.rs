@@ -64,6 +64,10 @@ pub struct Call {
 }
 
 /// What an attempt yields.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "moved a few times a query; a box would cost more"
+)]
 pub enum Outcome {
     /// The whole answer.
     Whole(Answer),

@@ -81,14 +81,20 @@ impl Snapshot {
         }
         let rest = self.cooldown.remaining(now);
         if !rest.is_zero() {
-            return Health::Resting { why: format!("cooling down for {:.1} s", rest.as_secs_f64()), rest };
+            return Health::Resting {
+                why: format!("cooling down for {:.1} s", rest.as_secs_f64()),
+                rest,
+            };
         }
         match self.breaker.state(now) {
             BreakerState::Closed => Health::Ready,
             BreakerState::HalfOpen => Health::Probing,
             BreakerState::Open => {
                 let rest = self.breaker.rest(now);
-                Health::Resting { why: format!("breaker open for {:.1} s", rest.as_secs_f64()), rest }
+                Health::Resting {
+                    why: format!("breaker open for {:.1} s", rest.as_secs_f64()),
+                    rest,
+                }
             }
         }
     }

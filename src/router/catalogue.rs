@@ -40,9 +40,18 @@ impl Catalogue {
         ensembles: BTreeMap<String, Ensemble>,
         weights: Weights,
     ) -> Self {
-        let by_id =
-            cells.iter().enumerate().map(|(index, cell)| (cell.deployment.load().id.clone(), index)).collect();
-        Self { cells, by_id, aliases, ensembles, weights: Some(weights) }
+        let by_id = cells
+            .iter()
+            .enumerate()
+            .map(|(index, cell)| (cell.deployment.load().id.clone(), index))
+            .collect();
+        Self {
+            cells,
+            by_id,
+            aliases,
+            ensembles,
+            weights: Some(weights),
+        }
     }
 
     /// The deployment of this name.
@@ -55,7 +64,11 @@ impl Catalogue {
         let mut names = vec!["auto".to_owned()];
         names.extend(self.aliases.keys().cloned());
         names.extend(self.ensembles.keys().map(|name| format!("ensemble/{name}")));
-        names.extend(self.cells.iter().map(|cell| cell.deployment.load().id.to_string()));
+        names.extend(
+            self.cells
+                .iter()
+                .map(|cell| cell.deployment.load().id.to_string()),
+        );
         names
     }
 
@@ -69,7 +82,9 @@ impl Catalogue {
             return self.ad_hoc(query, stream);
         }
         if let Some(name) = query.model.strip_prefix("ensemble/") {
-            let Some(ensemble) = self.ensembles.get(name) else { return Err(self.unknown(&query.model)) };
+            let Some(ensemble) = self.ensembles.get(name) else {
+                return Err(self.unknown(&query.model));
+            };
             let plan = EnsemblePlan {
                 members: self.members(&ensemble.members, query)?,
                 merge: query.routing.merge.unwrap_or(ensemble.merge),
@@ -97,7 +112,10 @@ impl Catalogue {
     }
 
     fn members(&self, names: &[String], query: &Query) -> Result<Vec<Plan>> {
-        names.iter().map(|name| self.single(name, query, false)).collect()
+        names
+            .iter()
+            .map(|name| self.single(name, query, false))
+            .collect()
     }
 
     fn ensemble(
@@ -108,7 +126,10 @@ impl Catalogue {
         stream: bool,
     ) -> Result<Plan> {
         if plan.quorum == 0 || plan.quorum > plan.members.len() {
-            let message = format!("quorum must be 1 to {}, the number of members", plan.members.len());
+            let message = format!(
+                "quorum must be 1 to {}, the number of members",
+                plan.members.len()
+            );
             return Err(Error::invalid("quorum", message));
         }
         if matches!(plan.merge, Strategy::Judge | Strategy::Synthesize) {
@@ -139,14 +160,21 @@ impl Catalogue {
                 _ => None,
             });
             match reason {
-                Some(reason) => excluded.push(Excluded { deployment: deployment.id.clone(), reason }),
+                Some(reason) => excluded.push(Excluded {
+                    deployment: deployment.id.clone(),
+                    reason,
+                }),
                 None => candidates.push(candidate(cell, query, health)),
             }
         }
         if candidates.is_empty() {
             return Err(nobody(name, &excluded));
         }
-        let weights = self.weights.unwrap_or(Weights { quality: 1.0, latency: 0.0, cost: 0.0 });
+        let weights = self.weights.unwrap_or(Weights {
+            quality: 1.0,
+            latency: 0.0,
+            cost: 0.0,
+        });
         let expectations: Vec<Expectation> = candidates.iter().map(|c| c.expected).collect();
         let scores = scores(&expectations, weights);
         let sound = scores.iter().all(|score| score.is_finite());
@@ -160,14 +188,23 @@ impl Catalogue {
             }
             // What was learned makes no sense: the operator's order still does.
             Order::Scored => {
-                tracing::error!(model = name, "a score is not a number, using the configured order");
+                tracing::error!(
+                    model = name,
+                    "a score is not a number, using the configured order"
+                );
                 "configured"
             }
             Order::Listed => "listed",
         };
         // Who rests is asked last, in any order. The sort is stable.
         candidates.sort_by_key(|candidate| candidate.state == State::Resting);
-        Ok(Plan { asked: name.into(), order, candidates, excluded, ensemble: None })
+        Ok(Plan {
+            asked: name.into(),
+            order,
+            candidates,
+            excluded,
+            ensemble: None,
+        })
     }
 
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {
@@ -175,7 +212,10 @@ impl Catalogue {
             return Ok((self.cells.iter().collect(), Order::Scored));
         }
         if let Some(alias) = self.aliases.get(name) {
-            let ids = alias.candidates.iter().map(|id| DeploymentId::from(id.as_str()));
+            let ids = alias
+                .candidates
+                .iter()
+                .map(|id| DeploymentId::from(id.as_str()));
             let cells: Vec<&Arc<Cell>> = ids.filter_map(|id| self.get(&id)).collect();
             return Ok((cells, alias.order));
         }
@@ -185,20 +225,35 @@ impl Catalogue {
         // A bare model name, as clients of one vendor write it, means everyone who serves it.
         let serves = |cell: &&Arc<Cell>| {
             let deployment = cell.deployment.load();
-            deployment.id.as_str().split_once('/').is_some_and(|(_, model)| model == name)
+            deployment
+                .id
+                .as_str()
+                .split_once('/')
+                .is_some_and(|(_, model)| model == name)
                 || deployment.model == name
         };
         let cells: Vec<&Arc<Cell>> = self.cells.iter().filter(serves).collect();
-        if cells.is_empty() { Err(self.unknown(name)) } else { Ok((cells, Order::Listed)) }
+        if cells.is_empty() {
+            Err(self.unknown(name))
+        } else {
+            Ok((cells, Order::Listed))
+        }
     }
 
     fn unknown(&self, name: &str) -> Error {
         let mut names = self.names();
         let more = names.len().saturating_sub(12);
         names.truncate(12);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         let shown: String = name.chars().take(80).collect();
-        let message = format!("no model is called '{shown}'; there is {}{more}", names.join(", "));
+        let message = format!(
+            "no model is called '{shown}'; there is {}{more}",
+            names.join(", ")
+        );
         Error::new(ErrorKind::NoCandidate, message)
     }
 }
@@ -206,13 +261,26 @@ impl Catalogue {
 fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
     let deployment = cell.deployment.load();
     let snapshot = cell.snapshot.load();
-    let output = query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(4 * EXPECTED_OUTPUT);
+    let output = query
+        .params
+        .max_tokens
+        .unwrap_or(EXPECTED_OUTPUT)
+        .min(4 * EXPECTED_OUTPUT);
     let prior = Prior::new(deployment.quality, PRIOR_STRENGTH);
-    let quality = snapshot.quality.estimate_from(prior, query.task.map(TaskKind::index));
-    let usage = crate::answer::Usage { input: query.estimated_input_tokens(), output, ..Default::default() };
+    let quality = snapshot
+        .quality
+        .estimate_from(prior, query.task.map(TaskKind::index));
+    let usage = crate::answer::Usage {
+        input: query.estimated_input_tokens(),
+        output,
+        ..Default::default()
+    };
     let (state, reason) = match health {
         Health::Ready | Health::Disabled(_) => (State::Ready, "ready".to_owned()),
-        Health::Probing => (State::Probing, "breaker half-open: a probe may go".to_owned()),
+        Health::Probing => (
+            State::Probing,
+            "breaker half-open: a probe may go".to_owned(),
+        ),
         Health::Resting { why, .. } => (State::Resting, format!("{why}: asked last")),
     };
     Candidate {
@@ -234,19 +302,34 @@ fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
 /// Best first. A deployment whose breaker waits for a probe goes before the others, or it would never be
 /// asked again; an urgent query does not take that risk.
 fn rank(candidates: &mut [Candidate], lane: Lane) {
-    let probe_first = |candidate: &Candidate| lane != Lane::Urgent && candidate.state == State::Probing;
+    let probe_first =
+        |candidate: &Candidate| lane != Lane::Urgent && candidate.state == State::Probing;
     candidates.sort_by(|a, b| {
-        probe_first(b).cmp(&probe_first(a)).then(b.score.total_cmp(&a.score))
+        probe_first(b)
+            .cmp(&probe_first(a))
+            .then(b.score.total_cmp(&a.score))
     });
 }
 
 fn nobody(name: &str, excluded: &[Excluded]) -> Error {
-    let reasons: Vec<String> =
-        excluded.iter().take(8).map(|one| format!("{} {}", one.deployment, one.reason)).collect();
-    let kind = if excluded.iter().all(|one| one.reason.starts_with("disabled")) {
+    let reasons: Vec<String> = excluded
+        .iter()
+        .take(8)
+        .map(|one| format!("{} {}", one.deployment, one.reason))
+        .collect();
+    let kind = if excluded
+        .iter()
+        .all(|one| one.reason.starts_with("disabled"))
+    {
         ErrorKind::Auth
     } else {
         ErrorKind::Unsupported
     };
-    Error::new(kind, format!("nobody behind '{name}' can serve this query: {}", reasons.join("; ")))
+    Error::new(
+        kind,
+        format!(
+            "nobody behind '{name}' can serve this query: {}",
+            reasons.join("; ")
+        ),
+    )
 }

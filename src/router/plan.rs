@@ -30,7 +30,10 @@ pub struct Plan {
 impl Plan {
     /// The deployments to ask, in order.
     pub fn cells(&self) -> Vec<Arc<Cell>> {
-        self.candidates.iter().map(|candidate| Arc::clone(&candidate.cell)).collect()
+        self.candidates
+            .iter()
+            .map(|candidate| Arc::clone(&candidate.cell))
+            .collect()
     }
 }
 

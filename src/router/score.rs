@@ -45,13 +45,20 @@ const UNKNOWN_SECONDS: f64 = 2.0;
 pub fn scores(expectations: &[Expectation], weights: Weights) -> Vec<f64> {
     let known_seconds = expectations.iter().filter_map(|e| e.seconds);
     let fastest = known_seconds.fold(f64::INFINITY, f64::min);
-    let unknown_seconds = if fastest.is_finite() { fastest } else { UNKNOWN_SECONDS };
-    let dearest = expectations.iter().filter_map(|e| e.dollars).fold(0.0, f64::max);
+    let unknown_seconds = if fastest.is_finite() {
+        fastest
+    } else {
+        UNKNOWN_SECONDS
+    };
+    let dearest = expectations
+        .iter()
+        .filter_map(|e| e.dollars)
+        .fold(0.0, f64::max);
     expectations
         .iter()
         .map(|expected| {
-            let seconds =
-                expected.seconds.unwrap_or(unknown_seconds) * (1.0 + CROWDING * f64::from(expected.in_flight));
+            let seconds = expected.seconds.unwrap_or(unknown_seconds)
+                * (1.0 + CROWDING * f64::from(expected.in_flight));
             let dollars = expected.dollars.unwrap_or(dearest);
             weights.quality * expected.quality * (1.0 - expected.failure_rate)
                 - weights.latency * seconds / (seconds + HALF_SECONDS)
@@ -66,15 +73,28 @@ mod tests {
 
     use super::*;
 
-    const EVEN: Weights = Weights { quality: 1.0, latency: 0.3, cost: 0.3 };
+    const EVEN: Weights = Weights {
+        quality: 1.0,
+        latency: 0.3,
+        cost: 0.3,
+    };
 
     fn expectation(quality: f64, seconds: Option<f64>, dollars: Option<f64>) -> Expectation {
-        Expectation { quality, seconds, dollars, failure_rate: 0.0, in_flight: 0 }
+        Expectation {
+            quality,
+            seconds,
+            dollars,
+            failure_rate: 0.0,
+            in_flight: 0,
+        }
     }
 
     #[test]
     fn fast_failures_do_not_beat_slow_successes() {
-        let failing = Expectation { failure_rate: 0.9, ..expectation(0.5, Some(0.001), None) };
+        let failing = Expectation {
+            failure_rate: 0.9,
+            ..expectation(0.5, Some(0.001), None)
+        };
         let slow = expectation(0.5, Some(5.0), None);
         let scores = scores(&[failing, slow], EVEN);
         assert!(scores[1] > scores[0], "{scores:?}");
@@ -82,7 +102,13 @@ mod tests {
 
     #[test]
     fn a_missing_price_is_no_bargain() {
-        let scores = scores(&[expectation(0.5, None, None), expectation(0.5, None, Some(0.02))], EVEN);
+        let scores = scores(
+            &[
+                expectation(0.5, None, None),
+                expectation(0.5, None, Some(0.02)),
+            ],
+            EVEN,
+        );
         assert!((scores[0] - scores[1]).abs() < 1e-12);
     }
 

@@ -95,18 +95,24 @@ impl State {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.children.iter().position(|child| child.spec.name == name)
+        self.children
+            .iter()
+            .position(|child| child.spec.name == name)
     }
 
     fn position_of(&self, id: ActorId) -> Option<usize> {
-        self.children.iter().position(|child| child.cell.as_ref().is_some_and(|cell| cell.get_id() == id))
+        self.children
+            .iter()
+            .position(|child| child.cell.as_ref().is_some_and(|cell| cell.get_id() == id))
     }
 
     async fn start(&mut self, index: usize, myself: &ActorRef<Message>) -> Result<(), String> {
         let spec = &self.children[index].spec;
         let path = self.path(&spec.name);
         let name = format!("{}/{path}", self.settings.instance);
-        let cell = (spec.start)(name, myself.get_cell()).await.map_err(|error| error.to_string())?;
+        let cell = (spec.start)(name, myself.get_cell())
+            .await
+            .map_err(|error| error.to_string())?;
         self.children[index].cell = Some(cell);
         self.settings.tree.started(&path);
         Ok(())
@@ -116,8 +122,12 @@ impl State {
     async fn stop(&mut self, index: usize, why: &str) {
         let path = self.path(&self.children[index].spec.name);
         let child = &mut self.children[index];
-        let Some(cell) = child.cell.take() else { return };
-        let stopped = cell.stop_and_wait(Some(why.into()), Some(child.spec.shutdown)).await;
+        let Some(cell) = child.cell.take() else {
+            return;
+        };
+        let stopped = cell
+            .stop_and_wait(Some(why.into()), Some(child.spec.shutdown))
+            .await;
         if stopped.is_err() {
             tracing::warn!(actor = %path, "did not stop in time, killed");
             cell.kill();
@@ -174,8 +184,14 @@ impl State {
     }
 
     /// Starts a child whose turn has come; under rest-for-one, its later siblings too.
-    async fn resume(&mut self, name: &str, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
-        let Some(index) = self.position(name) else { return Ok(()) };
+    async fn resume(
+        &mut self,
+        name: &str,
+        myself: &ActorRef<Message>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(index) = self.position(name) else {
+            return Ok(());
+        };
         let last = match self.settings.strategy {
             Strategy::OneForOne => index,
             Strategy::RestForOne => self.children.len() - 1,
@@ -199,7 +215,9 @@ impl State {
         myself: &ActorRef<Message>,
     ) -> Result<(), ActorProcessingErr> {
         // Not found: we stopped it ourselves.
-        let Some(index) = self.position_of(cell.get_id()) else { return Ok(()) };
+        let Some(index) = self.position_of(cell.get_id()) else {
+            return Ok(());
+        };
         self.children[index].cell = None;
         let why = reason.to_string();
         let path = self.path(&self.children[index].spec.name);
@@ -212,7 +230,9 @@ impl State {
             for later in (index + 1..self.children.len()).rev() {
                 self.stop(later, "an earlier sibling died").await;
                 let path = self.path(&self.children[later].spec.name);
-                self.settings.tree.ended(&path, ChildState::Restarting, "an earlier sibling died");
+                self.settings
+                    .tree
+                    .ended(&path, ChildState::Restarting, "an earlier sibling died");
             }
         }
         self.revive(index, &why, myself).await
@@ -229,16 +249,28 @@ impl Actor for Supervisor {
         myself: ActorRef<Message>,
         (settings, specs): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let mut state = State { settings, epoch: Instant::now(), children: Vec::new() };
+        let mut state = State {
+            settings,
+            epoch: Instant::now(),
+            children: Vec::new(),
+        };
         for spec in specs {
             let history = RestartHistory::new(state.settings.intensity);
-            state.children.push(Child { spec, cell: None, history });
+            state.children.push(Child {
+                spec,
+                cell: None,
+                history,
+            });
             state.start(state.children.len() - 1, &myself).await?;
         }
         Ok(state)
     }
 
-    async fn post_start(&self, myself: ActorRef<Message>, _: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_start(
+        &self,
+        myself: ActorRef<Message>,
+        _: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         myself.send_interval(HEARTBEAT, || Message::Beat);
         Ok(())
     }
@@ -256,7 +288,11 @@ impl Actor for Supervisor {
                     state.children.remove(index);
                 }
                 let history = RestartHistory::new(state.settings.intensity);
-                state.children.push(Child { spec, cell: None, history });
+                state.children.push(Child {
+                    spec,
+                    cell: None,
+                    history,
+                });
                 let index = state.children.len() - 1;
                 let started = state.start(index, &myself).await;
                 if started.is_err() {
@@ -297,7 +333,11 @@ impl Actor for Supervisor {
         }
     }
 
-    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         // A supervisor that stops would kill its children without their `post_stop`.
         state.stop_all("shutting down").await;
         Ok(())

@@ -29,14 +29,15 @@ impl<M: ractor::Message> Address<M> {
     /// Sends `message`, or gives it back when nobody is there: the actor is being restarted or has stopped.
     pub fn send(&self, message: M) -> Result<(), M> {
         let guard = self.0.load();
-        let Some(actor) = guard.as_ref() else { return Err(message) };
+        let Some(actor) = guard.as_ref() else {
+            return Err(message);
+        };
         match actor.send_message(message) {
             Err(MessagingErr::SendErr(message)) => Err(message),
             // The type is right by construction, and a send never reports a closed channel.
             Ok(()) | Err(_) => Ok(()),
         }
     }
-
 }
 
 impl<M: ractor::Message> Clone for Address<M> {
@@ -48,6 +49,8 @@ impl<M: ractor::Message> Clone for Address<M> {
 impl<M: ractor::Message> std::fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let actor = self.0.load();
-        f.debug_tuple("Address").field(&actor.as_ref().map(|actor| actor.get_id())).finish()
+        f.debug_tuple("Address")
+            .field(&actor.as_ref().map(|actor| actor.get_id()))
+            .finish()
     }
 }

@@ -65,7 +65,8 @@ impl ChildSpec {
                 let address = address.clone();
                 Box::pin(async move {
                     let (actor, arguments) = make();
-                    let (actor, _) = Actor::spawn_linked(Some(name), actor, arguments, supervisor).await?;
+                    let (actor, _) =
+                        Actor::spawn_linked(Some(name), actor, arguments, supervisor).await?;
                     address.occupy(actor.clone());
                     Ok(actor.get_cell())
                 })

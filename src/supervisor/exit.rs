@@ -22,8 +22,12 @@ impl ExitReason {
             SupervisionEvent::ActorTerminated(cell, _, Some(reason)) if reason == "killed" => {
                 Some((cell, Self::Killed))
             }
-            SupervisionEvent::ActorTerminated(cell, _, reason) => Some((cell, Self::Stopped(reason))),
-            SupervisionEvent::ActorFailed(cell, error) => Some((cell, Self::Failed(error.to_string()))),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                Some((cell, Self::Stopped(reason)))
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                Some((cell, Self::Failed(error.to_string())))
+            }
             _ => None,
         }
     }

@@ -7,7 +7,10 @@ use tracing::Instrument;
 
 /// Starts `work` in the caller's span. Whoever calls this owns the task: it keeps the handle and aborts it,
 /// or the work ends by itself when what it serves is gone.
-#[allow(clippy::disallowed_methods, reason = "this is the wrapper the ban points to")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the wrapper the ban points to"
+)]
 pub fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

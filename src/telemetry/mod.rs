@@ -34,7 +34,9 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use crate::answer::Usage;
 use crate::provider::Deployment;
@@ -66,13 +68,24 @@ const TOKEN_USAGE: &str = "gen_ai.client.token.usage";
 
 /// Histograms of seconds, and the bounds their buckets want: from 10 µs of overhead to ten minutes of answer.
 pub const SECONDS_BUCKETS: &[f64] = &[
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
 /// Bounds for histograms of tokens, as OpenTelemetry advises.
-pub const TOKEN_BUCKETS: &[f64] =
-    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
+pub const TOKEN_BUCKETS: &[f64] = &[
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+];
 
 /// Bounds for shares.
 pub const SHARE_BUCKETS: &[f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -92,7 +105,11 @@ pub fn describe() {
     describe_gauge!(QUEUE_DEPTH, "queries waiting for a permit");
     describe_histogram!(QUEUE_SECONDS, Unit::Seconds, "time waited for a permit");
     describe_counter!(QUERIES, "queries ended, by outcome");
-    describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "time in quorate, waiting for permits and upstreams excluded");
+    describe_histogram!(
+        OVERHEAD_SECONDS,
+        Unit::Seconds,
+        "time in quorate, waiting for permits and upstreams excluded"
+    );
     describe_gauge!(BREAKER_STATE, "0 closed, 1 half-open, 2 open");
     describe_counter!(BREAKER_TRANSITIONS, "changes of the breaker");
     describe_counter!(ATTEMPTS, "calls to deployments ended, by outcome");
@@ -100,15 +117,26 @@ pub fn describe() {
     describe_counter!(RETRIES, "attempts beyond the first round");
     describe_counter!(HEDGES, "second calls sent because the first was slow");
     describe_counter!(COST, "dollars, where prices are configured");
-    describe_histogram!(AGREEMENT, "share of an ensemble's members behind its answer");
+    describe_histogram!(
+        AGREEMENT,
+        "share of an ensemble's members behind its answer"
+    );
     describe_counter!(ACTOR_RESTARTS, "restarts by supervisors");
-    describe_gauge!(MAILBOX_SECONDS, Unit::Seconds, "age of the last heartbeat when the actor came to it");
+    describe_gauge!(
+        MAILBOX_SECONDS,
+        Unit::Seconds,
+        "age of the last heartbeat when the actor came to it"
+    );
     describe_gauge!(LEDGER_PENDING, "decision rows not yet written");
     describe_counter!(LEDGER_DROPPED, "decision rows given up");
     describe_counter!(LEDGER_ERRORS, "failed writes of the ledger");
     describe_gauge!(LEDGER_HEALTHY, "1 if the ledger's last write succeeded");
     describe_gauge!(CONNECTIONS, "open connections");
-    describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "duration of successful calls");
+    describe_histogram!(
+        OPERATION_SECONDS,
+        Unit::Seconds,
+        "duration of successful calls"
+    );
     describe_histogram!(TOKEN_USAGE, "tokens per call");
 }
 

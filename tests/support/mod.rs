@@ -62,30 +62,50 @@ impl World {
     /// `[ledger]`.
     pub async fn start(toml: &str, host: Vec<(Deployment, Arc<dyn Provider>)>) -> Self {
         let dir = TempDir::new().unwrap();
-        let config = Config::parse(&config(dir.path(), toml), "test.toml", Vec::new(), &[]).unwrap();
+        let config =
+            Config::parse(&config(dir.path(), toml), "test.toml", Vec::new(), &[]).unwrap();
         let mut builder = Orchestrator::builder(config);
         for (deployment, provider) in host {
             builder = builder.provider(deployment, provider);
         }
         let orchestrator = builder.start().await.unwrap();
-        let gateway = Gateway::bind(orchestrator.clone(), Hooks::default()).await.unwrap();
+        let gateway = Gateway::bind(orchestrator.clone(), Hooks::default())
+            .await
+            .unwrap();
         let http = gateway.http().unwrap();
         let socket = gateway.socket().unwrap().to_owned();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(gateway.serve(async {
             let _ = stopped.await;
         }));
-        let world = Self { orchestrator, http, socket, dir, stop: Some(stop), served: Some(served) };
-        world.until("the doors are open", async |w| w.try_get("/healthz").await.is_some()).await;
+        let world = Self {
+            orchestrator,
+            http,
+            socket,
+            dir,
+            stop: Some(stop),
+            served: Some(served),
+        };
+        world
+            .until("the doors are open", async |w| {
+                w.try_get("/healthz").await.is_some()
+            })
+            .await;
         world
     }
 
     /// One scripted deployment per `(id, script)`.
-    pub async fn scripted(toml: &str, scripts: &[(&str, Value)]) -> (Self, Vec<Arc<ScriptedProvider>>) {
-        let providers: Vec<Arc<ScriptedProvider>> =
-            scripts.iter().map(|(_, script)| scripted(script.clone())).collect();
+    pub async fn scripted(
+        toml: &str,
+        scripts: &[(&str, Value)],
+    ) -> (Self, Vec<Arc<ScriptedProvider>>) {
+        let providers: Vec<Arc<ScriptedProvider>> = scripts
+            .iter()
+            .map(|(_, script)| scripted(script.clone()))
+            .collect();
         let host = scripts.iter().zip(&providers);
-        let host = host.map(|((id, _), provider)| (deployment(id), Arc::clone(provider) as Arc<dyn Provider>));
+        let host = host
+            .map(|((id, _), provider)| (deployment(id), Arc::clone(provider) as Arc<dyn Provider>));
         let world = Self::start(toml, host.collect()).await;
         (world, providers)
     }
@@ -93,7 +113,10 @@ impl World {
     /// Closes the doors and waits for the end.
     pub async fn stop(mut self) -> quorate::Result<()> {
         drop(self.stop.take());
-        timeout(PATIENCE, self.served.take().unwrap()).await.unwrap().unwrap()
+        timeout(PATIENCE, self.served.take().unwrap())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
@@ -152,7 +175,10 @@ impl World {
             let status = world.orchestrator.status();
             status.admission.in_use == 0
                 && status.admission.waiting == [0; 3]
-                && status.deployments.iter().all(|one| one.in_flight == 0 && one.probes_out == 0)
+                && status
+                    .deployments
+                    .iter()
+                    .all(|one| one.in_flight == 0 && one.probes_out == 0)
         })
         .await;
     }
@@ -191,17 +217,25 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The first choice's text.
     pub fn content(&self) -> String {
-        self.json()["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+        self.json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The error's kind.
     pub fn kind(&self) -> String {
-        self.json()["error"]["quorate"]["kind"].as_str().unwrap_or_default().to_owned()
+        self.json()["error"]["quorate"]["kind"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The data of every server-sent event.
@@ -216,13 +250,20 @@ impl Reply {
     /// The chunks of a stream, `[DONE]` left out.
     pub fn chunks(&self) -> Vec<Value> {
         let events = self.events();
-        events.iter().filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+        events
+            .iter()
+            .filter(|data| *data != "[DONE]")
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
     }
 
     /// The text of a stream's first choice.
     pub fn streamed(&self) -> String {
         let chunks = self.chunks();
-        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+        chunks
+            .iter()
+            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+            .collect()
     }
 }
 
@@ -231,14 +272,27 @@ pub async fn send<S>(stream: S, request: hyper::Request<Full<bytes::Bytes>>) -> 
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
     let connection = tokio::spawn(connection);
-    let response = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time").ok()?;
+    let response = timeout(PATIENCE, sender.send_request(request))
+        .await
+        .expect("an answer in time")
+        .ok()?;
     let (parts, body) = response.into_parts();
-    let body = timeout(PATIENCE, body.collect()).await.expect("a whole body in time").ok()?.to_bytes();
+    let body = timeout(PATIENCE, body.collect())
+        .await
+        .expect("a whole body in time")
+        .ok()?
+        .to_bytes();
     connection.abort();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    Some(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
+    Some(Reply {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    })
 }
 
 /// A peer on the Unix socket that speaks JSON-RPC.
@@ -250,11 +304,17 @@ pub struct Rpc {
 impl Rpc {
     pub async fn connect(socket: &Path) -> Self {
         let (read, write) = UnixStream::connect(socket).await.unwrap().into_split();
-        Self { lines: BufReader::new(read).lines(), write }
+        Self {
+            lines: BufReader::new(read).lines(),
+            write,
+        }
     }
 
     pub async fn send(&mut self, line: &str) {
-        self.write.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        self.write
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
     }
 
     pub async fn request(&mut self, id: u64, method: &str, params: &Value) {
@@ -264,7 +324,10 @@ impl Rpc {
 
     /// The next line; `None` when the daemon has closed the connection.
     pub async fn next(&mut self) -> Option<Value> {
-        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time").ok()??;
+        let line = timeout(PATIENCE, self.lines.next_line())
+            .await
+            .expect("a line in time")
+            .ok()??;
         Some(serde_json::from_str(&line).unwrap())
     }
 
@@ -298,39 +361,69 @@ impl Daemon {
         let path = dir.join("quorate.toml");
         let text = config(dir, toml).replace("127.0.0.1:0", &http.to_string());
         std::fs::write(&path, text).unwrap();
-        let mut child = quorate().arg("serve").arg("--config").arg(&path).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = quorate()
+            .arg("serve")
+            .arg("--config")
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stderr = child.stderr.take().unwrap();
         let log = std::fs::File::create(dir.join("daemon.log")).unwrap();
         std::thread::spawn(move || {
             let (mut stderr, mut log) = (stderr, log);
             let _ = std::io::copy(&mut stderr, &mut log);
         });
-        let mut daemon = Self { child, http, socket: dir.join("q.sock"), config: path };
+        let mut daemon = Self {
+            child,
+            http,
+            socket: dir.join("q.sock"),
+            config: path,
+        };
         let until = Instant::now() + PATIENCE;
-        while daemon.get("/readyz").await.is_none_or(|reply| reply.status != 200) {
+        while daemon
+            .get("/readyz")
+            .await
+            .is_none_or(|reply| reply.status != 200)
+        {
             let ended = daemon.child.try_wait().unwrap();
             let log = || std::fs::read_to_string(dir.join("daemon.log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < until, "the daemon is not ready: {ended:?}\n{}", log());
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "the daemon is not ready: {ended:?}\n{}",
+                log()
+            );
             sleep(Duration::from_millis(5)).await;
         }
         daemon
     }
 
     pub async fn get(&self, path: &str) -> Option<Reply> {
-        let request = hyper::Request::get(path).header("host", "localhost").body(Full::default()).unwrap();
+        let request = hyper::Request::get(path)
+            .header("host", "localhost")
+            .body(Full::default())
+            .unwrap();
         send(TcpStream::connect(self.http).await.ok()?, request).await
     }
 
     pub async fn chat(&self, model: &str, text: &str) -> Option<Reply> {
         let request = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
-        let request = request.body(Full::from(chat(model, text).to_string())).unwrap();
+        let request = request
+            .body(Full::from(chat(model, text).to_string()))
+            .unwrap();
         send(TcpStream::connect(self.http).await.ok()?, request).await
     }
 
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for its end and returns the exit code.
@@ -349,9 +442,12 @@ impl Daemon {
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.unwrap().body;
         let samples = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
         });
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        samples
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 
@@ -365,7 +461,10 @@ impl Drop for Daemon {
 /// The program, free of the caller's environment.
 pub fn quorate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-    command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("NO_COLOR", "1");
+    command
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap_or_default())
+        .env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }

@@ -19,12 +19,23 @@ pub(super) async fn read(body: Incoming, max: usize, within: Duration) -> Result
     let body = match read {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Error::invalid("body", format!("the body is larger than {max} bytes")));
+            return Err(Error::invalid(
+                "body",
+                format!("the body is larger than {max} bytes"),
+            ));
         }
-        Ok(Err(error)) => return Err(Error::new(ErrorKind::Cancelled, format!("the body broke off: {error}"))),
+        Ok(Err(error)) => {
+            return Err(Error::new(
+                ErrorKind::Cancelled,
+                format!("the body broke off: {error}"),
+            ));
+        }
         Err(_) => {
             let seconds = within.as_secs();
-            return Err(Error::invalid("body", format!("the body did not arrive within {seconds} s")));
+            return Err(Error::invalid(
+                "body",
+                format!("the body did not arrive within {seconds} s"),
+            ));
         }
     };
     check(&body)?;
@@ -33,6 +44,10 @@ pub(super) async fn read(body: Incoming, max: usize, within: Duration) -> Result
 
 /// Refuses JSON that nests too deep, before anything recursive sees it.
 pub(in crate::gateway) fn check(body: &[u8]) -> Result<()> {
-    depth::check(body, MAX_DEPTH)
-        .map_err(|_| Error::invalid("body", format!("the JSON nests deeper than {MAX_DEPTH} levels")))
+    depth::check(body, MAX_DEPTH).map_err(|_| {
+        Error::invalid(
+            "body",
+            format!("the JSON nests deeper than {MAX_DEPTH} levels"),
+        )
+    })
 }

@@ -31,18 +31,36 @@ pub(in crate::gateway) struct Chat {
 
 /// Reads a chat request and settles who asks.
 pub(in crate::gateway) fn read(body: Bytes, caller: &Caller) -> Result<Chat> {
-    let openai::request::Request { mut query, stream, include_usage, user } = openai::request::read(body)?;
+    let openai::request::Request {
+        mut query,
+        stream,
+        include_usage,
+        user,
+    } = openai::request::read(body)?;
     caller.check_lane(query.lane)?;
     query.user = caller.user(user.as_deref());
-    Ok(Chat { query, stream, include_usage })
+    Ok(Chat {
+        query,
+        stream,
+        include_usage,
+    })
 }
 
 pub(super) async fn complete(asked: Asked) -> Result<Response<Body>> {
-    let Asked { request, caller, doors, .. } = asked;
+    let Asked {
+        request,
+        caller,
+        doors,
+        ..
+    } = asked;
     let server = doors.server();
     let body = body::read(request.into_body(), server.max_body, server.read_timeout).await?;
     let chat = read(body, &caller)?;
-    if chat.stream { streamed(&doors, chat).await } else { whole(&doors, chat.query).await }
+    if chat.stream {
+        streamed(&doors, chat).await
+    } else {
+        whole(&doors, chat.query).await
+    }
 }
 
 async fn whole(doors: &Doors, query: Query) -> Result<Response<Body>> {
@@ -50,9 +68,13 @@ async fn whole(doors: &Doors, query: Query) -> Result<Response<Body>> {
     let answer = doors.orchestrator.ask(query).await?;
     let body = openai::answer::write(&answer, decision.as_str(), unix_seconds());
     let mut response = json(StatusCode::OK, body);
-    response.headers_mut().insert(X_QUORATE_DECISION, header(decision.as_str()));
+    response
+        .headers_mut()
+        .insert(X_QUORATE_DECISION, header(decision.as_str()));
     if let Some(model) = &answer.report.model {
-        response.headers_mut().insert(X_QUORATE_MODEL, header(model.as_str()));
+        response
+            .headers_mut()
+            .insert(X_QUORATE_MODEL, header(model.as_str()));
     }
     Ok(response)
 }
@@ -61,7 +83,10 @@ async fn streamed(doors: &Doors, chat: Chat) -> Result<Response<Body>> {
     let deltas = doors.orchestrator.stream(chat.query).await?;
     let decision = header(deltas.decision.as_str());
     let model = header(deltas.model.as_str());
-    let body = Events { chunks: Chunks::new(deltas, chat.include_usage), done: false };
+    let body = Events {
+        chunks: Chunks::new(deltas, chat.include_usage),
+        done: false,
+    };
     let mut response = Response::new(body.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -72,7 +97,9 @@ async fn streamed(doors: &Doors, chat: Chat) -> Result<Response<Body>> {
 }
 
 pub(in crate::gateway) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
 }
 
 /// Deltas as the JSON of chunks, as the client asked for them: the report on the last, the usage on a chunk of
@@ -91,7 +118,14 @@ impl Chunks {
     pub fn new(deltas: Streaming, include_usage: bool) -> Self {
         let id = format!("chatcmpl-{}", deltas.decision);
         let context = openai::chunk::Context::new(id, unix_seconds(), deltas.model.as_str());
-        Self { deltas, include_usage, context, held: None, ready: VecDeque::new(), report: None }
+        Self {
+            deltas,
+            include_usage,
+            context,
+            held: None,
+            ready: VecDeque::new(),
+            report: None,
+        }
     }
 
     /// The report, once the last chunk is out.
@@ -137,8 +171,11 @@ impl Chunks {
             self.held = Some(delta);
         } else if self.include_usage && delta.usage.is_some() && delta.original.is_none() {
             // One delta says both; the client expects two chunks, the usage last.
-            let usage =
-                Delta { usage: delta.usage.take(), report: delta.report.take(), ..Delta::default() };
+            let usage = Delta {
+                usage: delta.usage.take(),
+                report: delta.report.take(),
+                ..Delta::default()
+            };
             self.ready.extend([delta, usage]);
         } else {
             self.ready.push_back(delta);

@@ -72,7 +72,9 @@ pub(super) fn accept_loop(listener: Arc<TcpListener>, doors: Arc<Doors>) -> Loop
                     Ok((stream, peer)) => {
                         // Without it, small writes wait for the peer's delayed acknowledgement: 40 ms a token.
                         let _ = stream.set_nodelay(true);
-                        let Some(entry) = doors.enter("http") else { continue };
+                        let Some(entry) = doors.enter("http") else {
+                            continue;
+                        };
                         let origin = Origin::Tcp(peer.ip());
                         task::spawn(serve(stream, Bytes::new(), origin, entry));
                     }
@@ -158,13 +160,20 @@ async fn route(
             if !auth.asks_for_keys() {
                 not_from_a_web_page(request.headers())?;
             }
-            let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let shown = request
+                .headers()
+                .get(AUTHORIZATION)
+                .and_then(|value| value.to_str().ok());
             auth.http(shown, &address.to_string())?
         }
     };
     let post = request.method() == Method::POST;
     let get = request.method() == Method::GET;
-    let asked = Asked { request, caller, doors };
+    let asked = Asked {
+        request,
+        caller,
+        doors,
+    };
     match path.as_str() {
         "/v1/chat/completions" if post => chat::complete(asked).await,
         "/v1/explain" if post => ops::explain(asked).await,
@@ -172,14 +181,27 @@ async fn route(
         "/v1/models" if get => Ok(ops::models(&asked)),
         "/v1/status" if get => ops::status(&asked),
         "/metrics" if get => ops::metrics(&asked),
-        _ if get && path.starts_with("/v1/models/") => ops::model(&asked, &path["/v1/models/".len()..]),
-        "/v1/chat/completions" | "/v1/explain" | "/v1/feedback" | "/v1/models" | "/v1/status" | "/metrics" => {
-            let mut response = refuse(&Error::invalid("method", format!("{path} does not take this method")));
+        _ if get && path.starts_with("/v1/models/") => {
+            ops::model(&asked, &path["/v1/models/".len()..])
+        }
+        "/v1/chat/completions"
+        | "/v1/explain"
+        | "/v1/feedback"
+        | "/v1/models"
+        | "/v1/status"
+        | "/metrics" => {
+            let mut response = refuse(&Error::invalid(
+                "method",
+                format!("{path} does not take this method"),
+            ));
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
             Ok(response)
         }
         _ => {
-            let mut response = refuse(&Error::invalid("path", "there is nothing at this path; see /v1/models"));
+            let mut response = refuse(&Error::invalid(
+                "path",
+                "there is nothing at this path; see /v1/models",
+            ));
             *response.status_mut() = StatusCode::NOT_FOUND;
             Ok(response)
         }
@@ -189,16 +211,28 @@ async fn route(
 /// Without keys, whatever runs on this machine may ask; a web page that the user happens to visit may not. Its
 /// requests carry an `Origin`, or by DNS rebinding a `Host` that is neither an address nor `localhost`.
 fn not_from_a_web_page(headers: &HeaderMap) -> Result<()> {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
+    };
     let local = |host: &str| {
-        let host = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(h, _)| h);
+        let host = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.parse::<u16>().is_ok())
+            .map_or(host, |(h, _)| h);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
     };
     if let Some(origin) = text(ORIGIN)
-        && !origin.split_once("://").is_some_and(|(_, host)| local(host))
+        && !origin
+            .split_once("://")
+            .is_some_and(|(_, host)| local(host))
     {
-        return Err(Error::new(ErrorKind::Auth, "requests of web pages need an API key: configure [[keys]]"));
+        return Err(Error::new(
+            ErrorKind::Auth,
+            "requests of web pages need an API key: configure [[keys]]",
+        ));
     }
     match text(HOST) {
         Some(host) if !local(host) => {
@@ -214,7 +248,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID).filter(|id| {
         (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     });
-    given.cloned().unwrap_or_else(|| header(DecisionId::new().as_str()))
+    given
+        .cloned()
+        .unwrap_or_else(|| header(DecisionId::new().as_str()))
 }
 
 /// A header's value; what cannot be one becomes empty.
@@ -225,11 +261,16 @@ fn header(text: &str) -> HeaderValue {
 /// An error as the OpenAI wire has it.
 fn refuse(error: &Error) -> Response<Body> {
     let (status, body) = openai::error::write(error);
-    let mut response = json(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
+    let mut response = json(
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        body,
+    );
     if let Some(after) = error.retry_after() {
         // Whole seconds, rounded up: coming too early helps nobody.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        response.headers_mut().insert(RETRY_AFTER, header(&seconds.max(1).to_string()));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, header(&seconds.max(1).to_string()));
     }
     response
 }
@@ -246,6 +287,8 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     let value = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, value);
     response
 }

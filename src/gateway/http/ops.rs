@@ -15,16 +15,29 @@ pub(super) fn models(asked: &Asked) -> Response<Body> {
 }
 
 pub(super) fn model(asked: &Asked, name: &str) -> Result<Response<Body>> {
-    let found = asked.doors.orchestrator.models().into_iter().find(|known| known == name);
+    let found = asked
+        .doors
+        .orchestrator
+        .models()
+        .into_iter()
+        .find(|known| known == name);
     match found {
         Some(name) => Ok(super::json(StatusCode::OK, entry(&name).to_string())),
-        None => Err(Error::new(ErrorKind::NoCandidate, "no model has this name; see /v1/models")),
+        None => Err(Error::new(
+            ErrorKind::NoCandidate,
+            "no model has this name; see /v1/models",
+        )),
     }
 }
 
 /// The list of models as the OpenAI wire has it.
 pub(in crate::gateway) fn list(doors: &Doors) -> Value {
-    let entries: Vec<Value> = doors.orchestrator.models().iter().map(|name| entry(name)).collect();
+    let entries: Vec<Value> = doors
+        .orchestrator
+        .models()
+        .iter()
+        .map(|name| entry(name))
+        .collect();
     json!({ "object": "list", "data": entries })
 }
 
@@ -34,7 +47,12 @@ fn entry(name: &str) -> Value {
 }
 
 pub(super) async fn explain(asked: Asked) -> Result<Response<Body>> {
-    let Asked { request, caller, doors, .. } = asked;
+    let Asked {
+        request,
+        caller,
+        doors,
+        ..
+    } = asked;
     let server = doors.server();
     let body = body::read(request.into_body(), server.max_body, server.read_timeout).await?;
     let chat = chat::read(body, &caller)?;
@@ -51,7 +69,8 @@ pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
 /// Reads a judgement.
 pub(in crate::gateway) fn parse_feedback(body: &[u8]) -> Result<Feedback> {
     serde_json::from_slice(body).map_err(|error| {
-        let message = format!("expected {{\"decision\": text, \"score\": 0..1, \"source\": text}}: {error}");
+        let message =
+            format!("expected {{\"decision\": text, \"score\": 0..1, \"source\": text}}: {error}");
         Error::invalid("feedback", message)
     })
 }
@@ -62,13 +81,21 @@ pub(super) fn status(asked: &Asked) -> Result<Response<Body>> {
 
 pub(super) fn metrics(asked: &Asked) -> Result<Response<Body>> {
     match &asked.doors.hooks.metrics {
-        Some(render) => Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render())),
-        None => Err(Error::new(ErrorKind::NoCandidate, "this host exports its metrics elsewhere")),
+        Some(render) => Ok(typed(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            render(),
+        )),
+        None => Err(Error::new(
+            ErrorKind::NoCandidate,
+            "this host exports its metrics elsewhere",
+        )),
     }
 }
 
 fn reply(value: &impl Serialize) -> Result<Response<Body>> {
     let body = serde_json::to_vec(value);
-    let body = body.map_err(|error| Error::new(ErrorKind::Internal, format!("not written: {error}")))?;
+    let body =
+        body.map_err(|error| Error::new(ErrorKind::Internal, format!("not written: {error}")))?;
     Ok(super::json(StatusCode::OK, Bytes::from(body)))
 }

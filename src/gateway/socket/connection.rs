@@ -43,7 +43,12 @@ pub(super) async fn serve(stream: UnixStream, first: BytesMut, caller: Caller, e
     let (lines, to_write) = mpsc::channel(LINES);
     let doors = Arc::clone(&entry.doors);
     let patience = doors.server().write_timeout;
-    let peer = Arc::new(Peer { doors, caller, lines, running: Mutex::default() });
+    let peer = Arc::new(Peer {
+        doors,
+        caller,
+        lines,
+        running: Mutex::default(),
+    });
     // Dropped with this future, and with it every query of this peer.
     let mut requests = JoinSet::new();
     let reading = async {
@@ -62,7 +67,11 @@ pub(super) async fn serve(stream: UnixStream, first: BytesMut, caller: Caller, e
     drop(entry);
 }
 
-async fn write_lines(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Bytes>, patience: Duration) {
+async fn write_lines(
+    mut write: OwnedWriteHalf,
+    mut lines: mpsc::Receiver<Bytes>,
+    patience: Duration,
+) {
     let mut block = BytesMut::new();
     loop {
         let line = tokio::select! {
@@ -71,7 +80,9 @@ async fn write_lines(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Bytes>
         };
         let Some(line) = line else { return };
         block.extend_from_slice(&line);
-        while block.len() < 64 * 1024 && let Ok(line) = lines.try_recv() {
+        while block.len() < 64 * 1024
+            && let Ok(line) = lines.try_recv()
+        {
             block.extend_from_slice(&line);
         }
         while block.has_remaining() {
@@ -94,7 +105,12 @@ async fn gone(write: &OwnedWriteHalf) {
     }
 }
 
-async fn read_lines(read: &mut OwnedReadHalf, first: BytesMut, peer: &Arc<Peer>, requests: &mut JoinSet<()>) {
+async fn read_lines(
+    read: &mut OwnedReadHalf,
+    first: BytesMut,
+    peer: &Arc<Peer>,
+    requests: &mut JoinSet<()>,
+) {
     let server = peer.doors.server();
     let mut buffer = first;
     let mut scanned = 0;
@@ -111,7 +127,11 @@ async fn read_lines(read: &mut OwnedReadHalf, first: BytesMut, peer: &Arc<Peer>,
             return;
         }
         // A line that was begun must be ended; between lines a peer may take its time.
-        let within = if buffer.is_empty() { IDLE } else { server.read_timeout };
+        let within = if buffer.is_empty() {
+            IDLE
+        } else {
+            server.read_timeout
+        };
         let read = tokio::select! {
             read = timeout(within, read.read_buf(&mut buffer)) => read,
             () = peer.doors.closed() => return,
@@ -146,8 +166,11 @@ async fn take_line(line: Bytes, peer: &Arc<Peer>, requests: &mut JoinSet<()>) {
         Err(refusal) => return refusal.send(peer).await,
     };
     if requests.len() >= IN_FLIGHT {
-        let error = Error::new(ErrorKind::Overloaded, format!("{IN_FLIGHT} requests of this connection are under way"))
-            .with_retry_after(Some(Duration::from_secs(1)));
+        let error = Error::new(
+            ErrorKind::Overloaded,
+            format!("{IN_FLIGHT} requests of this connection are under way"),
+        )
+        .with_retry_after(Some(Duration::from_secs(1)));
         return rpc::refuse(peer, request.id(), &error).await;
     }
     let peer = Arc::clone(peer);

@@ -38,24 +38,42 @@ impl Bound {
     pub(super) fn new(path: &Path) -> Result<Self> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             let path = path.display();
-            Error::new(ErrorKind::Invalid, format!("server.socket: {what} {path}: {error}"))
+            Error::new(
+                ErrorKind::Invalid,
+                format!("server.socket: {what} {path}: {error}"),
+            )
         };
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| failed("cannot make the directory of", &error))?;
         }
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path);
         let lock = lock.map_err(|error| failed("cannot open the lock of", &error))?;
         if lock.try_lock().is_err() {
-            return Err(failed("another daemon serves", &"stop it, or choose another path"));
+            return Err(failed(
+                "another daemon serves",
+                &"stop it, or choose another path",
+            ));
         }
         match fs::symlink_metadata(path) {
             Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
                 fs::remove_file(path).map_err(|error| failed("cannot remove the stale", &error))?;
             }
-            Ok(_) => return Err(failed("there is something that is no socket at", &"choose another path")),
+            Ok(_) => {
+                return Err(failed(
+                    "there is something that is no socket at",
+                    &"choose another path",
+                ));
+            }
             Err(_) => {}
         }
         // Bound under a name of its own and renamed once its mode is set: nobody can connect in between.
@@ -66,7 +84,11 @@ impl Bound {
         fs::set_permissions(&fresh, Permissions::from_mode(0o600))
             .and_then(|()| fs::rename(&fresh, path))
             .map_err(|error| failed("cannot set the mode of", &error))?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where it is.
@@ -86,7 +108,9 @@ pub(super) fn accept_loop(bound: Arc<Bound>, doors: Arc<Doors>) -> Loop {
                 };
                 match accepted {
                     Ok((stream, _)) => {
-                        let Some(entry) = doors.enter("socket") else { continue };
+                        let Some(entry) = doors.enter("socket") else {
+                            continue;
+                        };
                         task::spawn(serve(stream, entry));
                     }
                     Err(error) => accept_failed("socket", &error).await,

@@ -56,8 +56,9 @@ impl Refusal {
         let id = self.id.as_deref().unwrap_or("null");
         let message = Value::from(self.message);
         let code = self.code;
-        let line =
-            format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":{code},\"message\":{message}}}}}\n");
+        let line = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":{code},\"message\":{message}}}}}\n"
+        );
         write(peer, line.into()).await;
     }
 }
@@ -86,28 +87,51 @@ impl Request {
             return Err(refusal(None, PARSE_ERROR, error.message().to_owned()));
         }
         let envelope: Envelope<'_> = serde_json::from_slice(&line).map_err(|error| {
-            let code = if error.is_data() { INVALID_REQUEST } else { PARSE_ERROR };
-            refusal(None, code, format!("the line is no JSON-RPC request: {error}"))
+            let code = if error.is_data() {
+                INVALID_REQUEST
+            } else {
+                PARSE_ERROR
+            };
+            refusal(
+                None,
+                code,
+                format!("the line is no JSON-RPC request: {error}"),
+            )
         })?;
         let id = envelope.id.map(|id| id.get().to_owned());
         let id_is_scalar = id.as_ref().is_none_or(|id| {
-            id.len() <= 256 && id.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit() || id == "null")
+            id.len() <= 256
+                && id.starts_with(|c: char| {
+                    c == '"' || c == '-' || c.is_ascii_digit() || id == "null"
+                })
         });
         if !id_is_scalar {
             let message = "id must be text or a number of at most 256 bytes".to_owned();
             return Err(refusal(None, INVALID_REQUEST, message));
         }
         if envelope.jsonrpc.as_ref().and_then(Value::as_str) != Some("2.0") {
-            return Err(refusal(id, INVALID_REQUEST, "jsonrpc must be \"2.0\"".into()));
+            return Err(refusal(
+                id,
+                INVALID_REQUEST,
+                "jsonrpc must be \"2.0\"".into(),
+            ));
         }
         let Some(method) = envelope.method.as_ref().and_then(Value::as_str) else {
-            return Err(refusal(id, INVALID_REQUEST, format!("method must be one of {METHODS}")));
+            return Err(refusal(
+                id,
+                INVALID_REQUEST,
+                format!("method must be one of {METHODS}"),
+            ));
         };
         let params = envelope.params.map_or_else(
             || Bytes::from_static(b"{}"),
             |params| line.slice_ref(params.get().as_bytes()),
         );
-        Ok(Self { method: method.to_owned(), id, params })
+        Ok(Self {
+            method: method.to_owned(),
+            id,
+            params,
+        })
     }
 }
 
@@ -142,7 +166,13 @@ pub(super) async fn run(request: Request, peer: Arc<Peer>, cancelled: oneshot::R
         }
         (Err(Failure::Method(method)), Some(id)) => {
             let message = format!("no method is called '{method}'; there is {METHODS}");
-            Refusal { id: Some(id), code: METHOD_NOT_FOUND, message }.send(&peer).await;
+            Refusal {
+                id: Some(id),
+                code: METHOD_NOT_FOUND,
+                message,
+            }
+            .send(&peer)
+            .await;
         }
         (Err(Failure::Query(error)), Some(id)) => refuse(&peer, Some(&id), &error).await,
         (_, None) => {}
@@ -175,16 +205,26 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
         "cancel" => cancel(&request.params, peer)?,
         "models" => ops::list(doors).to_string().into(),
         "status" => bytes(&orchestrator.status())?,
-        "feedback" => bytes(&orchestrator.feedback(ops::parse_feedback(&params())?).await?)?,
+        "feedback" => bytes(
+            &orchestrator
+                .feedback(ops::parse_feedback(&params())?)
+                .await?,
+        )?,
         "explain" => {
             let chat = chat::read(params(), &peer.caller)?;
             bytes(&orchestrator.explain(&chat.query, chat.stream)?)?
         }
         "reload" => {
             let Some(reload) = &doors.hooks.reload else {
-                return Err(Error::new(ErrorKind::Unsupported, "this host does not reload by itself").into());
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "this host does not reload by itself",
+                )
+                .into());
             };
-            let outcome = reload().await.map_err(|why| Error::invalid("configuration", why))?;
+            let outcome = reload()
+                .await
+                .map_err(|why| Error::invalid("configuration", why))?;
             bytes(&outcome)?
         }
         "shutdown" => {
@@ -197,7 +237,9 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
 
 fn bytes(value: &impl serde::Serialize) -> Result<Bytes> {
     let bytes = serde_json::to_vec(value);
-    bytes.map(Bytes::from).map_err(|error| Error::new(ErrorKind::Internal, format!("not written: {error}")))
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("not written: {error}")))
 }
 
 /// Sends the deltas of an answer, then yields its report.
@@ -221,7 +263,11 @@ async fn stream(request: &Request, peer: &Arc<Peer>) -> Result<Bytes> {
         line.put_slice(b"}}\n");
         write(peer, line.freeze()).await;
     }
-    Ok(json!({ "quorate": chunks.report(), "decision": decision, "model": model }).to_string().into())
+    Ok(
+        json!({ "quorate": chunks.report(), "decision": decision, "model": model })
+            .to_string()
+            .into(),
+    )
 }
 
 fn cancel(params: &[u8], peer: &Peer) -> Result<Bytes> {
@@ -230,8 +276,12 @@ fn cancel(params: &[u8], peer: &Peer) -> Result<Bytes> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
-    let params: Params<'_> = serde_json::from_slice(params)
-        .map_err(|error| Error::invalid("params", format!("expected {{\"id\": the request's id}}: {error}")))?;
+    let params: Params<'_> = serde_json::from_slice(params).map_err(|error| {
+        Error::invalid(
+            "params",
+            format!("expected {{\"id\": the request's id}}: {error}"),
+        )
+    })?;
     let cancel = peer.running.lock().remove(params.id.get());
     let cancelled = cancel.is_some_and(|cancel| cancel.send(()).is_ok());
     Ok(json!({ "cancelled": cancelled }).to_string().into())
@@ -239,7 +289,11 @@ fn cancel(params: &[u8], peer: &Peer) -> Result<Bytes> {
 
 /// Replies with an error.
 pub(super) async fn refuse(peer: &Peer, id: Option<&str>, error: &Error) {
-    let code = if error.kind() == ErrorKind::Invalid { INVALID_PARAMS } else { SERVER_ERROR };
+    let code = if error.kind() == ErrorKind::Invalid {
+        INVALID_PARAMS
+    } else {
+        SERVER_ERROR
+    };
     let (_, body) = openai::error::write(error);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let data = &body["error"];
