@@ -17,7 +17,7 @@ pub struct Key {
     pub hash: String,
     /// The most urgent lane the holder may use; `None` leaves all of them.
     pub lane: Option<Lane>,
-    /// Whether it opens administration too: reload and shutdown. Default `false`.
+    /// Whether it shows what others do: `/v1/status` and `/metrics`. Default `false`.
     pub admin: bool,
 }
 

@@ -212,7 +212,7 @@ fn settled(job: &Job, ballots: &[Ballot], asked: &[usize]) -> bool {
 }
 
 /// The answers as votes, in order of arrival.
-fn votes<'a>(job: &Job, answered: &[&'a Ballot]) -> Vec<Vote<'a>> {
+fn votes<'a>(job: &'a Job, answered: &[&'a Ballot]) -> Vec<Vote<'a>> {
     let given = answered.iter().filter_map(|ballot| {
         ballot
             .result
@@ -228,6 +228,7 @@ fn votes<'a>(job: &Job, answered: &[&'a Ballot]) -> Vec<Vote<'a>> {
             Vote {
                 text: given.answer.content(),
                 quality,
+                family: candidate.and_then(|candidate| candidate.family.as_deref()),
                 order,
             }
         })

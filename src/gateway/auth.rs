@@ -17,6 +17,8 @@ pub struct Caller {
     pub proven: bool,
     /// The most urgent lane it may use.
     pub lane: Option<Lane>,
+    /// Whether it may see what others do: status and metrics.
+    pub admin: bool,
 }
 
 /// How keys begin, so that a leaked one is recognised.
@@ -48,6 +50,7 @@ impl Auth {
                 user: address.into(),
                 proven: false,
                 lane: None,
+                admin: true,
             });
         }
         let shown = authorization
@@ -65,6 +68,7 @@ impl Auth {
                 user: key.user.as_str().into(),
                 proven: true,
                 lane: key.lane,
+                admin: key.admin,
             }),
             None => refused("this API key is not known"),
         }
@@ -78,7 +82,20 @@ impl Caller {
             user: format!("uid:{uid}").into(),
             proven: true,
             lane: None,
+            admin: true,
         }
+    }
+
+    /// Whether it may see what others do.
+    ///
+    /// # Errors
+    /// [`Auth`](ErrorKind::Auth) if not.
+    pub fn check_admin(&self) -> Result<()> {
+        if self.admin {
+            return Ok(());
+        }
+        let message = "this needs a key with admin = true";
+        Err(Error::new(ErrorKind::Auth, message))
     }
 
     /// The user a query runs as, given the request's own advisory `user`.
@@ -154,6 +171,13 @@ mod tests {
                 "{shown:?}"
             );
         }
+    }
+
+    #[test]
+    fn only_an_admins_key_sees_what_others_do() {
+        let caller = auth().http(Some("Bearer qk-secret"), "127.0.0.1").unwrap();
+        assert!(caller.check_admin().is_err());
+        assert!(Caller::peer(1000).check_admin().is_ok());
     }
 
     #[test]

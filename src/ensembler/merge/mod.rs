@@ -93,6 +93,9 @@ pub struct Vote<'a> {
     pub text: &'a str,
     /// Learned mean quality of the member, 0..=1; what is not a number counts as 0.
     pub quality: f64,
+    /// Models of one family make the same mistakes, so their votes count less together. `None`: a family of
+    /// its own.
+    pub family: Option<&'a str>,
     /// Its place in the order of arrival; distinct among the votes of one question.
     pub order: usize,
 }

@@ -5,6 +5,7 @@ use super::*;
 
 fn votes<'a>(texts: &[(&'a str, f64)]) -> Vec<Vote<'a>> {
     let number = |(order, &(text, quality))| Vote {
+        family: None,
         text,
         quality,
         order,
@@ -122,6 +123,7 @@ fn ballot(qualities: impl Generator<Value = f64>) -> impl Generator<Value = Vec<
     let vote = (0..TEXTS.len(), qualities);
     proptest::collection::vec(vote, 1..12).prop_map(|given| {
         let number = |(order, (text, quality))| Vote {
+            family: None,
             text: TEXTS[text],
             quality,
             order,
@@ -202,4 +204,26 @@ proptest! {
             prop_assert!(runner_up.unwrap_or(0) + outstanding >= merged.groups[0].members.len());
         }
     }
+}
+
+#[test]
+fn two_of_one_family_do_not_outvote_a_better_stranger() {
+    let vote = |text, quality, family, order| Vote {
+        text,
+        quality,
+        family,
+        order,
+    };
+    let related = [
+        vote("A", 0.7, Some("qwen"), 0),
+        vote("A", 0.7, Some("qwen"), 1),
+        vote("B", 0.8, None, 2),
+    ];
+    let strangers = related.map(|vote| Vote {
+        family: None,
+        ..vote
+    });
+    let text = |votes: &[Vote<'static>]| votes[weighted::merge(votes).unwrap().winner].text;
+    assert_eq!(text(&strangers), "A");
+    assert_eq!(text(&related), "B");
 }

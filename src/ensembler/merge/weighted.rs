@@ -23,7 +23,7 @@ pub fn merge(votes: &[Vote<'_>]) -> Option<Merged> {
         group.weight = group
             .members
             .iter()
-            .map(|&member| weight(votes[member].quality(), answers))
+            .map(|&member| weight(votes[member].quality(), answers) / relatives(votes, member))
             .sum();
     }
     let leader = leading(&groups, |group| {
@@ -47,6 +47,22 @@ pub fn weight(quality: f64, answers: usize) -> f64 {
     let k = answers.max(2) as f64;
     let p = quality.max(1.0 / k + ABOVE_GUESS).min(MOST_TRUST);
     (p * (k - 1.0) / (1.0 - p)).ln().max(0.0)
+}
+
+/// How much the errors of one family are taken to go together.
+const KINSHIP: f64 = 0.5;
+
+/// By what a vote's weight is divided: `1 + ρ (m - 1)` for one of `m` voters of a family whose errors
+/// correlate by ρ, the design effect of cluster samples (Kish, "Survey Sampling", 1965).
+fn relatives(votes: &[Vote<'_>], member: usize) -> f64 {
+    let Some(family) = votes[member].family else {
+        return 1.0;
+    };
+    let kin = votes
+        .iter()
+        .filter(|vote| vote.family == Some(family))
+        .count();
+    1.0 + KINSHIP * (kin as f64 - 1.0)
 }
 
 fn weights(groups: &[Group]) -> Vec<f64> {

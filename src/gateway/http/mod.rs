@@ -6,10 +6,10 @@
 //! | `GET /v1/models`, `/v1/models/{id}` | every name a query may ask for |
 //! | `POST /v1/explain` | the plan of a chat request, nobody asked |
 //! | `POST /v1/feedback` | takes a judgement of an answer |
-//! | `GET /v1/status` | what is going on |
+//! | `GET /v1/status` | what is going on; where keys are configured, for admins' |
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 while queries are accepted, else 503 |
-//! | `GET /metrics` | Prometheus text |
+//! | `GET /metrics` | Prometheus text; likewise |
 
 pub(in crate::gateway) mod body;
 pub(in crate::gateway) mod chat;

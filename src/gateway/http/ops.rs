@@ -76,10 +76,12 @@ pub(in crate::gateway) fn parse_feedback(body: &[u8]) -> Result<Feedback> {
 }
 
 pub(super) fn status(asked: &Asked) -> Result<Response<Body>> {
+    asked.caller.check_admin()?;
     reply(&asked.doors.orchestrator.status())
 }
 
 pub(super) fn metrics(asked: &Asked) -> Result<Response<Body>> {
+    asked.caller.check_admin()?;
     match &asked.doors.hooks.metrics {
         Some(render) => Ok(typed(
             StatusCode::OK,

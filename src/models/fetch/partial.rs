@@ -11,7 +11,7 @@ use super::failed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::Model;
 
-/// Bytes copied between two reports.
+/// Bytes copied between two reports at most.
 const PIECE: usize = 1 << 20;
 
 /// `<file>.partial`, open for more.

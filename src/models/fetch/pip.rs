@@ -17,12 +17,13 @@ use crate::models::Package;
 const PIPS: [(&str, &[&str]); 3] = [("python3", &["-m", "pip"]), ("pip3", &[]), ("pip", &[])];
 
 /// `--only-binary`, since downloading a source package would run its build script.
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
     "download",
     "--quiet",
     "--no-input",
     "--disable-pip-version-check",
     "--no-cache-dir",
+    "--retries=2",
     "--no-deps",
     "--only-binary=:all:",
     "--dest",
@@ -69,19 +70,28 @@ pub(super) async fn download(
         }
         let said = String::from_utf8_lossy(&output.stderr);
         if !said.contains("No module named pip") {
-            let last = said
-                .lines()
-                .rfind(|line| line.contains("ERROR"))
-                .or(said.lines().last());
-            let last: String = last
-                .unwrap_or("no reason given")
-                .chars()
-                .take(300)
-                .collect();
-            return Err(format!("pip cannot download {requirement}: {last}"));
+            return Err(format!(
+                "pip cannot download {requirement}: {}",
+                reason(&said)
+            ));
         }
     }
     Err("there is no pip".into())
+}
+
+/// Of what pip wrote, what its user needs. Without a connection it ends on "no matching distribution".
+pub(super) fn reason(said: &str) -> String {
+    if said.contains("connection broken") {
+        return "no connection to the package index".into();
+    }
+    let line = said
+        .lines()
+        .rfind(|line| line.contains("ERROR"))
+        .or(said.lines().last());
+    line.unwrap_or("it gave no reason")
+        .chars()
+        .take(300)
+        .collect()
 }
 
 /// Bytes of all files below `folder`; what cannot be read, since pip deletes as it goes, counts nothing.

@@ -241,6 +241,18 @@ fn a_wheel_is_found_by_its_requirement_and_its_member_read() {
 }
 
 #[test]
+fn of_what_pip_says_the_cause_is_told() {
+    let none = "ERROR: No matching distribution found for a==1";
+    let offline = format!("WARNING: Retrying after connection broken by 'Error'\n{none}\n");
+    assert_eq!(pip::reason(&offline), "no connection to the package index");
+    assert_eq!(
+        pip::reason(&format!("ERROR: first\n{none}\n[notice] new pip\n")),
+        none
+    );
+    assert_eq!(pip::reason(""), "it gave no reason");
+}
+
+#[test]
 fn the_cache_is_where_the_environment_says() {
     let with = |set: &[(&str, &str)]| {
         let find = |name: &str| {

@@ -9,11 +9,11 @@
 //! on a machine with other work to do, that starves the rest of this process and is ten times slower. Rayon's
 //! idle threads sleep.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
-use candle_core::quantized::GgmlType;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::k_quants::BlockQ8_0;
+use candle_core::quantized::{GgmlType, QStorage, QTensor};
 use candle_core::{Device, Result};
 use rayon::prelude::*;
 
@@ -43,32 +43,52 @@ impl Matrix {
             blocks: Vec::new(),
         };
         for name in names {
-            let tensor = content.tensor(file, name, &Device::Cpu)?;
-            let (rows, cols) = tensor.shape().dims2()?;
-            if cols == 0 || !cols.is_multiple_of(BLOCK) || (matrix.rows > 0 && cols != matrix.cols)
-            {
-                candle_core::bail!("tensor {name} has rows of {cols} values");
-            }
-            let values = tensor
-                .dequantize(&Device::Cpu)?
-                .flatten_all()?
-                .to_vec1::<f32>()?;
-            matrix.push(rows, cols, &values);
+            matrix.push(content, file, name)?;
         }
         Ok(matrix)
     }
 
-    fn push(&mut self, rows: usize, cols: usize, values: &[f32]) {
+    /// Reads a tensor some rows at a time, since the whole would take four bytes a value on its way.
+    fn push<R: Read + Seek>(&mut self, content: &Content, file: &mut R, name: &str) -> Result<()> {
+        let Some(info) = content.tensor_infos.get(name) else {
+            candle_core::bail!("there is no tensor {name}");
+        };
+        let ((rows, cols), kind) = (info.shape.dims2()?, info.ggml_dtype);
+        let whole =
+            cols > 0 && cols.is_multiple_of(BLOCK) && cols.is_multiple_of(kind.block_size());
+        if !whole || (self.rows > 0 && cols != self.cols) {
+            candle_core::bail!("tensor {name} has rows of {cols} values");
+        }
+        let row_bytes = cols / kind.block_size() * kind.type_size();
+        let size = rows.saturating_mul(row_bytes);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(
+            content.tensor_data_offset.saturating_add(info.offset),
+        ))?;
+        file.by_ref().take(size as u64).read_to_end(&mut bytes)?;
+        if bytes.len() != size {
+            candle_core::bail!("the file ends within tensor {name}");
+        }
         let start = self.blocks.len();
+        let blocks = cols / BLOCK;
         self.blocks
-            .resize(start + values.len() / BLOCK, BlockQ8_0::zeros());
-        let chunk = 1024;
+            .resize(start + rows * blocks, BlockQ8_0::zeros());
         self.blocks[start..]
-            .par_chunks_mut(chunk)
-            .zip(values.par_chunks(chunk * BLOCK))
-            .for_each(|(blocks, values)| BlockQ8_0::from_float(values, blocks));
+            .par_chunks_mut(ROWS_PER_TASK * blocks)
+            .zip(bytes.par_chunks(ROWS_PER_TASK * row_bytes))
+            .try_for_each(|(blocks, bytes)| {
+                let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind)?;
+                let tensor = QTensor::new(storage, (bytes.len() / row_bytes, cols))?;
+                let values = tensor
+                    .dequantize(&Device::Cpu)?
+                    .flatten_all()?
+                    .to_vec1::<f32>()?;
+                BlockQ8_0::from_float(&values, blocks);
+                Result::Ok(())
+            })?;
         self.rows += rows;
         self.cols = cols;
+        Ok(())
     }
 
     /// How many outputs.

@@ -1,6 +1,7 @@
 //! A real model in this process: a quantised GGUF file, run on the CPU by its own threads.
 //!
 //! - `engine`: one loaded model, from a conversation to pieces of text.
+//! - `listener`: the way of its deltas to the caller.
 //! - `template`: the conversation written as the model was trained to read it.
 //! - `model`: the transformer; `matrix`: its weights and their products.
 //! - `sampling`: from logits to tokens, and text up to a stop text.
@@ -11,6 +12,7 @@
 //! CPU, so two at once would each take twice as long. Deltas go straight to the caller's stream.
 
 mod engine;
+mod listener;
 mod matrix;
 mod model;
 mod sampling;
@@ -29,7 +31,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::engine::{Engine, Listener};
+use self::engine::Engine;
+use self::listener::Listener;
 use crate::answer::{Delta, Deltas};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Call, Capabilities, Outcome, Provider};
