@@ -52,6 +52,7 @@ async fn a_stream_says_the_same_as_a_whole_answer_and_carries_its_report_last() 
             .all(|chunk| !chunk["choices"].as_array().unwrap().is_empty()),
         "nobody asked for usage"
     );
+    assert!(chunks.iter().all(|chunk| chunk["usage"].is_null()));
 }
 
 #[tokio::test]

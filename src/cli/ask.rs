@@ -13,8 +13,8 @@ use super::{explain, footer, image, reply};
 
 /// Ask one question.
 ///
-/// The answer goes to standard output as it arrives, and what is told about it to standard error if that
-/// is a terminal. Standard input is read too unless it is a terminal, and follows the prompt.
+/// The answer goes to standard output as it arrives, and what is told about it to standard error. Standard
+/// input is read too unless it is a terminal, and follows the prompt.
 #[derive(Debug, clap::Args)]
 pub struct Ask {
     /// The question; its words are joined by spaces
@@ -78,7 +78,7 @@ impl Ask {
         let reply = reply::receive(client, body, stream, out).await?.whole()?;
         if out.json {
             out.value(&reply.result)?;
-        } else if out.watched {
+        } else {
             out.note(footer::lines(&reply).join("\n"));
         }
         Ok(())

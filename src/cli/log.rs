@@ -12,7 +12,9 @@ use super::output::Output;
 
 /// Installs the process's log; a library must not, so the command line does.
 pub fn install(config: &Log, out: Output) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.level)
+    // The actor system wraps every handler in a span of its own; ours say more. What the operator says of it
+    // comes later and wins.
+    let filter = EnvFilter::try_new(format!("ractor=warn,{}", config.level))
         .map_err(|error| Failure::new(Exit::Config, format!("log.level: {error}")))?;
     // Reports of internal errors go to the very stream that cannot be written.
     let lines = fmt::layer()

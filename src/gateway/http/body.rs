@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::wire::depth;
 
 /// JSON may nest this deep.
@@ -25,8 +25,9 @@ pub(super) async fn read(body: Incoming, max: usize, within: Duration) -> Result
             ));
         }
         Ok(Err(error)) => {
-            return Err(Error::new(
-                ErrorKind::Cancelled,
+            // Wrongly framed, or its sender is gone and reads no answer.
+            return Err(Error::invalid(
+                "body",
                 format!("the body broke off: {error}"),
             ));
         }

@@ -165,6 +165,14 @@ impl Chunks {
             return;
         }
         self.ready.extend(self.held.take());
+        if !self.include_usage && delta.usage.take().is_some() {
+            // Counted for us, by a provider that tells it on a chunk with text.
+            if let Some(original) = &mut delta.original
+                && let Some(body) = openai::splice::rewrite(&original.body, &[], &["usage"])
+            {
+                original.body = body;
+            }
+        }
         if !delta.finishes() {
             self.ready.push_back(delta);
         } else if !last {

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument;
 
 use super::rpc::{self, Request};
@@ -24,7 +24,7 @@ const IN_FLIGHT: usize = 1024;
 /// Lines that wait for a slow peer before its requests wait too.
 const LINES: usize = 256;
 /// A peer that says nothing and waits for nothing is let go after this.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// After its last line a peer may only be waiting for answers, or be gone: this often we look.
 const PULSE: Duration = Duration::from_millis(50);
 
@@ -114,26 +114,30 @@ async fn read_lines(
     let server = peer.doors.server();
     let mut buffer = first;
     let mut scanned = 0;
+    // When the line that was begun must be there.
+    let mut due = None;
     loop {
-        while let Some(end) = memchr::memchr(b'\n', &buffer[scanned..]) {
-            let line = buffer.split_to(scanned + end + 1).freeze();
-            scanned = 0;
-            take_line(line, peer, requests).await;
-        }
-        scanned = buffer.len();
-        if buffer.len() > server.max_body {
+        let end = memchr::memchr(b'\n', &buffer[scanned..]).map(|end| scanned + end);
+        if end.unwrap_or(buffer.len()) > server.max_body {
             let message = format!("the line is longer than {} bytes", server.max_body);
             rpc::refuse(peer, None, &Error::invalid("line", message)).await;
             return;
         }
+        if let Some(end) = end {
+            let line = buffer.split_to(end + 1).freeze();
+            (scanned, due) = (0, None);
+            take_line(line, peer, requests).await;
+            continue;
+        }
+        scanned = buffer.len();
         // A line that was begun must be ended; between lines a peer may take its time.
-        let within = if buffer.is_empty() {
-            IDLE
+        let until = if buffer.is_empty() {
+            Instant::now() + IDLE
         } else {
-            server.read_timeout
+            *due.get_or_insert_with(|| Instant::now() + server.read_timeout)
         };
         let read = tokio::select! {
-            read = timeout(within, read.read_buf(&mut buffer)) => read,
+            read = timeout_at(until, read.read_buf(&mut buffer)) => read,
             () = peer.doors.closed() => return,
         };
         match read {

@@ -125,8 +125,12 @@ async fn serve(mut stream: UnixStream, entry: Entry) {
     let Ok(peer) = stream.peer_cred() else { return };
     let caller = Caller::peer(peer.uid());
     let mut first = BytesMut::with_capacity(4096);
-    let within = entry.doors.server().read_timeout;
-    match timeout(within, stream.read_buf(&mut first)).await {
+    // Not yet a request: who waits for a person's first word is as patient as between two.
+    let read = tokio::select! {
+        read = timeout(connection::IDLE, stream.read_buf(&mut first)) => read,
+        () = entry.doors.closed() => return,
+    };
+    match read {
         Ok(Ok(1..)) => {}
         // Nothing was said in time, or the peer left.
         _ => return,

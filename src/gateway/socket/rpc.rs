@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -85,6 +86,12 @@ impl Request {
         let refusal = |id: Option<String>, code, message: String| Refusal { id, code, message };
         if let Err(error) = body::check(&line) {
             return Err(refusal(None, PARSE_ERROR, error.message().to_owned()));
+        }
+        let is_object = line.trim_ascii_start().starts_with(b"{");
+        if !is_object && serde_json::from_slice::<IgnoredAny>(&line).is_ok() {
+            // Of an array, serde would take the entries for our fields in their order.
+            let message = "a request must be an object; batches are not taken".to_owned();
+            return Err(refusal(None, INVALID_REQUEST, message));
         }
         let envelope: Envelope<'_> = serde_json::from_slice(&line).map_err(|error| {
             let code = if error.is_data() {
