@@ -590,9 +590,7 @@ fn random_bytes_kill_neither_door() {
     let world = runtime.block_on(world());
     let config = ProptestConfig {
         cases: 96,
-        failure_persistence: Some(Box::new(
-            proptest::test_runner::FileFailurePersistence::WithSource("proptest-regressions"),
-        )),
+        failure_persistence: None,
         ..ProptestConfig::default()
     };
     let ran = TestRunner::new(config).run(&noise(), |bytes| {

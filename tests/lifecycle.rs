@@ -230,3 +230,24 @@ async fn a_closed_orchestrator_refuses_queries() {
     assert_eq!(error.kind(), quorate::ErrorKind::Overloaded);
     assert!(!orchestrator.is_ready());
 }
+
+#[tokio::test]
+async fn a_provider_that_was_removed_and_comes_back_remembers() {
+    let config = format!("{}{}", scripted("east", "{}"), scripted("west", "{}"));
+    let world = World::start(&config, Vec::new()).await;
+    world.chat("east/m1", "?").await;
+    let learned = |world: &World| {
+        world.deployment("east/m1")["total"]["evidence"]
+            .as_f64()
+            .unwrap()
+    };
+    world.until("learned", async |w| learned(w) > 0.0).await;
+    let known = learned(&world);
+    let both = (*world.orchestrator.config()).clone();
+    let mut without = both.clone();
+    without.providers.remove(0);
+    world.orchestrator.reload(without).await.unwrap();
+    world.orchestrator.reload(both).await.unwrap();
+    assert_eq!(learned(&world), known);
+    assert_eq!(world.chat("east/m1", "?").await.status, 200);
+}

@@ -101,12 +101,14 @@ async fn running(global: &Global) -> Result<Option<Value>, Failure> {
 /// What a daemon of this configuration could be asked for.
 fn configured(global: &Global) -> Result<Value, Failure> {
     let config = global.load()?;
+    let auto = std::iter::once("auto".to_owned());
     let aliases = config.models.keys().cloned();
     let ensembles = config
         .ensembles
         .keys()
         .map(|name| format!("ensemble/{name}"));
-    let names = aliases
+    let names = auto
+        .chain(aliases)
         .chain(ensembles)
         .chain(config.deployments().map(|one| one.id.to_string()));
     let model = |id: String| {

@@ -56,6 +56,7 @@ pub use resilience::Resilience;
 pub use routing::Routing;
 pub use secret::Secret;
 pub use server::Server;
+pub(crate) use server::uid;
 
 use reader::Reader;
 use section::Section;

@@ -136,7 +136,7 @@ fn default_socket(env: &Env) -> PathBuf {
 
 /// This process's user; 0 if the system does not say. Read off a file that is the process's own, as
 /// the system call needs `unsafe`.
-fn uid() -> u32 {
+pub(crate) fn uid() -> u32 {
     use std::os::unix::fs::MetadataExt;
 
     let own = [Path::new("/proc/self"), Path::new("/dev/fd/0")];

@@ -36,6 +36,8 @@ pub struct Fleet {
     root: Address<supervisor::Message>,
     members: Mutex<HashMap<DeploymentId, Arc<Cell>>>,
     providers: Mutex<HashMap<String, Address<supervisor::Message>>>,
+    /// What was learned of deployments that are gone, should they come back.
+    retired: Mutex<HashMap<DeploymentId, Arc<Snapshot>>>,
 }
 
 /// A deployment whose actor dies more often than this has its provider's supervisor give up …
@@ -76,6 +78,7 @@ impl Fleet {
             root,
             members: Mutex::default(),
             providers: Mutex::default(),
+            retired: Mutex::default(),
         };
         (Arc::new(fleet), child)
     }
@@ -104,7 +107,8 @@ impl Fleet {
                         Arc::clone(cell)
                     }
                     None => {
-                        let learned = learned.remove(&id).unwrap_or_default();
+                        let retired = self.retired.lock().remove(&id).map(Arc::unwrap_or_clone);
+                        let learned = learned.remove(&id).or(retired).unwrap_or_default();
                         let cell = Cell::new(deployment, breaker, provider, learned, self.epoch);
                         members.insert(id.clone(), Arc::clone(&cell));
                         fresh.push((id.provider().to_owned(), Arc::clone(&cell)));
@@ -188,6 +192,9 @@ impl Fleet {
         self.members.lock().retain(|id, cell| {
             let keep = kept.iter().any(|kept| Arc::ptr_eq(kept, cell));
             if !keep {
+                self.retired
+                    .lock()
+                    .insert(id.clone(), cell.snapshot.load_full());
                 gone.push((id.clone(), Arc::clone(cell)));
             }
             keep

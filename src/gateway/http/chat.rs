@@ -13,7 +13,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 
-use super::{Asked, Body, X_QUORATE_DECISION, X_QUORATE_MODEL, body, header, json};
+use super::{Asked, Body, X_QUORATE_DECISION, X_QUORATE_MODEL, header, json};
 use crate::answer::{Delta, Report};
 use crate::error::Result;
 use crate::gateway::Doors;
@@ -47,14 +47,7 @@ pub(in crate::gateway) fn read(body: Bytes, caller: &Caller) -> Result<Chat> {
 }
 
 pub(super) async fn complete(asked: Asked) -> Result<Response<Body>> {
-    let Asked {
-        request,
-        caller,
-        doors,
-        ..
-    } = asked;
-    let server = doors.server();
-    let body = body::read(request.into_body(), server.max_body, server.read_timeout).await?;
+    let (body, caller, doors) = asked.body().await?;
     let chat = read(body, &caller)?;
     if chat.stream {
         streamed(&doors, chat).await

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -129,6 +129,16 @@ struct Asked {
     request: Request<Incoming>,
     caller: Caller,
     doors: Arc<Doors>,
+}
+
+impl Asked {
+    /// Reads the body within the configured bounds.
+    async fn body(self) -> Result<(Bytes, Caller, Arc<Doors>)> {
+        let server = self.doors.server();
+        let body = self.request.into_body();
+        let body = body::read(body, server.max_body, server.read_timeout).await?;
+        Ok((body, self.caller, self.doors))
+    }
 }
 
 async fn answer(request: Request<Incoming>, origin: Origin, doors: Arc<Doors>) -> Response<Body> {
@@ -265,13 +275,7 @@ fn refuse(error: &Error) -> Response<Body> {
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         body,
     );
-    if let Some(after) = error.retry_after() {
-        // Whole seconds, rounded up: coming too early helps nobody.
-        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, header(&seconds.max(1).to_string()));
-    }
+    response.headers_mut().extend(openai::error::headers(error));
     response
 }
 

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Asked, Body, body, chat, typed};
+use super::{Asked, Body, chat, typed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::Doors;
 use crate::orchestrator::Feedback;
@@ -47,22 +47,13 @@ fn entry(name: &str) -> Value {
 }
 
 pub(super) async fn explain(asked: Asked) -> Result<Response<Body>> {
-    let Asked {
-        request,
-        caller,
-        doors,
-        ..
-    } = asked;
-    let server = doors.server();
-    let body = body::read(request.into_body(), server.max_body, server.read_timeout).await?;
+    let (body, caller, doors) = asked.body().await?;
     let chat = chat::read(body, &caller)?;
     reply(&doors.orchestrator.explain(&chat.query, chat.stream)?)
 }
 
 pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
-    let Asked { request, doors, .. } = asked;
-    let server = doors.server();
-    let body = body::read(request.into_body(), server.max_body, server.read_timeout).await?;
+    let (body, _, doors) = asked.body().await?;
     reply(&doors.orchestrator.feedback(parse_feedback(&body)?).await?)
 }
 

@@ -8,7 +8,7 @@ mod connection;
 mod rpc;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use super::auth::Caller;
 use super::http::{self, Origin, accept_failed};
 use super::listener::Loop;
 use super::{Doors, Entry};
+use crate::config::uid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::supervisor::task;
 
@@ -49,6 +50,7 @@ impl Bound {
         {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| failed("cannot make the directory of", &error))?;
+            owned(parent).map_err(|error| failed("will not use the directory of", &error))?;
         }
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
@@ -95,6 +97,22 @@ impl Bound {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Anybody may make a directory in `/tmp` before we do, and then replace what is in it.
+fn owned(directory: &Path) -> Result<(), String> {
+    let found = fs::metadata(directory).map_err(|error| error.to_string())?;
+    let (owner, shared) = (
+        found.uid(),
+        found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0,
+    );
+    if owner != uid() && owner != 0 {
+        return Err(format!("it belongs to the user {owner}"));
+    }
+    if shared {
+        return Err("others may write to it".into());
+    }
+    Ok(())
 }
 
 pub(super) fn accept_loop(bound: Arc<Bound>, doors: Arc<Doors>) -> Loop {
