@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -583,6 +585,13 @@ async fn a_wrong_or_absent_key_opens_nothing_and_is_not_repeated() {
 
 #[test]
 fn random_bytes_kill_neither_door() {
+    // A panic ends the task of its connection and nothing else, so that nobody would see it.
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (counted, tell) = (Arc::clone(&panics), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        tell(panic);
+    }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -601,6 +610,7 @@ fn random_bytes_kill_neither_door() {
             throw(&mut socket, &bytes).await;
             assert_well(&world).await;
         });
+        prop_assert_eq!(panics.swap(0, Ordering::Relaxed), 0, "something panicked");
         Ok(())
     });
     ran.unwrap();

@@ -542,7 +542,7 @@ async fn the_exit_code_says_what_kind_of_failure_it_was() {
     };
     asked(
         "nobody",
-        69,
+        1,
         "no model is called 'nobody'; there is auto, any",
     )
     .await;

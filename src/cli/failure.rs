@@ -134,11 +134,7 @@ fn exit_of(kind: &str) -> Exit {
     let is = |kinds: &[ErrorKind]| kinds.iter().any(|one| one.name() == kind);
     if is(&[ErrorKind::RateLimited, ErrorKind::Overloaded]) {
         Exit::Busy
-    } else if is(&[
-        ErrorKind::Connect,
-        ErrorKind::BreakerOpen,
-        ErrorKind::NoCandidate,
-    ]) {
+    } else if is(&[ErrorKind::Connect, ErrorKind::BreakerOpen]) {
         Exit::Unavailable
     } else if is(&[ErrorKind::Cancelled]) {
         Exit::Interrupted

@@ -30,7 +30,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Fetch {
     /// Which
-    #[arg(value_parser = PossibleValuesParser::new(CATALOGUE.iter().map(|model| model.name)))]
+    #[arg(default_value = CATALOGUE[0].name, value_parser = PossibleValuesParser::new(CATALOGUE.iter().map(|model| model.name)))]
     name: String,
     /// Where it comes from, a file or an https URL, instead of the Python package index
     #[arg(long, value_name = "FILE|URL")]

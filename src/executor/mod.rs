@@ -2,7 +2,7 @@
 //!
 //! Candidates are asked in their order, each failure falling back to the next. When all have failed in ways
 //! that may pass, another round begins after a backoff, at most [`Policy::retries`] times, each extra attempt
-//! paid from the retry budget. Nothing is retried once the first semantic delta is out.
+//! paid from its deployment's retry budget. Nothing is retried once the first semantic delta is out.
 //!
 //! - [`attempt`]: one call to one deployment, up to its first semantic delta.
 //! - [`live`]: a stream past that point.
@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use dashmap::DashMap;
 use tokio::time::{Instant, sleep};
 
 use crate::answer::Answer;
 use crate::error::{Attempt, Error, ErrorKind, Result};
+use crate::id::DeploymentId;
 use crate::provider::Cell;
 use crate::query::Query;
 use crate::resilience::{Backoff, Budget, HedgeConfig};
@@ -42,11 +43,11 @@ pub struct Policy {
     pub hedge_ratio: f64,
 }
 
-/// The executor. One per orchestrator: its budgets count all calls.
+/// The executor. One per orchestrator: its budgets count all calls of a deployment.
 pub struct Executor {
     policy: ArcSwap<Policy>,
-    retries: Mutex<Budget>,
-    hedges: Mutex<Budget>,
+    retries: Budgets,
+    hedges: Budgets,
     epoch: Instant,
 }
 
@@ -98,6 +99,17 @@ impl Trail {
         });
     }
 
+    /// Notes how a call ended.
+    fn settle(
+        &mut self,
+        cell: &Arc<Cell>,
+        started: Instant,
+        result: Result<Committed>,
+    ) -> Result<(Committed, Arc<Cell>)> {
+        self.note(cell, started, result.as_ref().err());
+        result.map(|committed| (committed, Arc::clone(cell)))
+    }
+
     fn into_error(self) -> Error {
         Error::most_useful(self.errors)
             .unwrap_or_else(|| Error::new(ErrorKind::NoCandidate, "no deployment is left to ask"))
@@ -109,8 +121,8 @@ impl Executor {
     /// An executor that has made no calls; `epoch` is the zero of the budgets' clocks.
     pub fn new(policy: Policy, epoch: Instant) -> Self {
         Self {
-            retries: Mutex::new(Budget::new(policy.retry_ratio, RETRY_FLOOR)),
-            hedges: Mutex::new(Budget::new(policy.hedge_ratio, HEDGE_FLOOR)),
+            retries: Budgets::default(),
+            hedges: Budgets::default(),
             policy: ArcSwap::from_pointee(policy),
             epoch,
         }
@@ -118,8 +130,8 @@ impl Executor {
 
     /// Applies a new policy; the budgets start anew.
     pub fn configure(&self, policy: Policy) {
-        *self.retries.lock() = Budget::new(policy.retry_ratio, RETRY_FLOOR);
-        *self.hedges.lock() = Budget::new(policy.hedge_ratio, HEDGE_FLOOR);
+        self.retries.0.clear();
+        self.hedges.0.clear();
         self.policy.store(Arc::new(policy));
     }
 
@@ -138,36 +150,47 @@ impl Executor {
         deadline: Instant,
     ) -> Result<Executed> {
         let policy = **self.policy.load();
-        self.retries.lock().deposit(self.epoch.elapsed());
         let mut trail = Trail::default();
         let mut alive: Vec<Arc<Cell>> = candidates.to_vec();
         let mut pause = None;
         for round in 0..=policy.retries {
-            if round > 0
-                && !self
-                    .pause(round, pause, deadline, &policy, &mut trail)
-                    .await
-            {
-                break;
+            if round > 0 {
+                let now = self.epoch.elapsed();
+                alive.retain(|cell| {
+                    self.retries
+                        .withdraw(cell, policy.retry_ratio, RETRY_FLOOR, now)
+                });
+                if alive.is_empty()
+                    || !self
+                        .pause(round, pause, deadline, &policy, &mut trail)
+                        .await
+                {
+                    break;
+                }
             }
             let mut again = Vec::new();
             let mut soonest: Option<Duration> = None;
             for (index, cell) in alive.iter().enumerate() {
-                if round > 0 {
-                    if !self.retries.lock().try_withdraw(self.epoch.elapsed()) {
-                        break;
-                    }
+                if round == 0 {
+                    self.retries.deposit(
+                        cell,
+                        policy.retry_ratio,
+                        RETRY_FLOOR,
+                        self.epoch.elapsed(),
+                    );
+                } else {
                     telemetry::retried();
                 }
-                // Only who has nobody else to ask waits for a place.
-                let wait = round > 0 || index + 1 == alive.len();
-                let others = &alive[index + 1..];
-                match self
-                    .try_one(
-                        cell, others, query, stream, wait, deadline, &policy, &mut trail,
-                    )
-                    .await
-                {
+                let turn = Turn {
+                    cell,
+                    backup: alive.get(index + 1),
+                    query,
+                    stream,
+                    // Only who has nobody else to ask waits for a place.
+                    wait: round > 0 || index + 1 == alive.len(),
+                    deadline,
+                };
+                match self.try_one(turn, &policy, &mut trail).await {
                     Ok((committed, cell)) => {
                         let Trail {
                             attempts,
@@ -223,77 +246,122 @@ impl Executor {
     }
 
     /// One attempt, and a hedge beside it if that is allowed and the first is slow.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one caller; a struct would only rename them"
-    )]
     async fn try_one(
         &self,
-        cell: &Arc<Cell>,
-        others: &[Arc<Cell>],
-        query: &Arc<Query>,
-        stream: bool,
-        wait: bool,
-        deadline: Instant,
+        turn: Turn<'_>,
         policy: &Policy,
         trail: &mut Trail,
     ) -> Result<(Committed, Arc<Cell>)> {
         let started = Instant::now();
-        let first = attempt::attempt(cell, query, stream, wait, deadline);
-        let backup = others.first().filter(|_| policy.hedge.enabled);
-        let Some(backup) = backup else {
-            let result = first.await;
-            trail.note(cell, started, result.as_ref().err());
-            return result.map(|committed| (committed, Arc::clone(cell)));
-        };
-        self.hedges.lock().deposit(self.epoch.elapsed());
-        let ttft = cell.snapshot.load().latency.ttft;
-        let p95 = ttft.quantile(0.95).map(Duration::from_secs_f64);
-        let Some(delay) = policy.hedge.delay(p95, ttft.evidence() as u32) else {
-            let result = first.await;
-            trail.note(cell, started, result.as_ref().err());
-            return result.map(|committed| (committed, Arc::clone(cell)));
-        };
+        let first = turn.ask(turn.cell, turn.wait);
         tokio::pin!(first);
-        tokio::select! {
-            result = &mut first => {
-                trail.note(cell, started, result.as_ref().err());
-                return result.map(|committed| (committed, Arc::clone(cell)));
+        let hedge = async {
+            sleep(self.hedge_after(&turn, policy)?).await;
+            let backup = turn.backup?;
+            let now = self.epoch.elapsed();
+            self.hedges
+                .withdraw(backup, policy.hedge_ratio, HEDGE_FLOOR, now)
+                .then_some(backup)
+        };
+        // Without a hedge the first call is all there is.
+        let hedge = async {
+            match hedge.await {
+                Some(backup) => backup,
+                None => std::future::pending().await,
             }
-            () = sleep(delay) => {}
-        }
-        if !self.hedges.lock().try_withdraw(self.epoch.elapsed()) {
-            let result = first.await;
-            trail.note(cell, started, result.as_ref().err());
-            return result.map(|committed| (committed, Arc::clone(cell)));
-        }
+        };
+        let backup = tokio::select! {
+            biased;
+            result = &mut first => return trail.settle(turn.cell, started, result),
+            backup = hedge => backup,
+        };
         telemetry::hedged();
         let hedged = Instant::now();
-        let second = attempt::attempt(backup, query, stream, false, deadline);
+        let second = turn.ask(backup, false);
         tokio::pin!(second);
         // The first to succeed wins and the other is dropped; a failure leaves the field to the other.
         tokio::select! {
-            result = &mut first => {
-                trail.note(cell, started, result.as_ref().err());
-                if let Ok(committed) = result {
-                    trail.note(backup, hedged, Some(&Error::new(ErrorKind::Cancelled, "the first call answered")));
-                    return Ok((committed, Arc::clone(cell)));
+            result = &mut first => match trail.settle(turn.cell, started, result) {
+                Ok(won) => {
+                    trail.note(backup, hedged, Some(&lost()));
+                    Ok(won)
                 }
-                let result = second.await;
-                trail.note(backup, hedged, result.as_ref().err());
-                result.map(|committed| (committed, Arc::clone(backup)))
-            }
-            result = &mut second => {
-                trail.note(backup, hedged, result.as_ref().err());
-                if let Ok(committed) = result {
-                    trail.note(cell, started, Some(&Error::new(ErrorKind::Cancelled, "the hedge answered")));
-                    return Ok((committed, Arc::clone(backup)));
+                Err(_) => trail.settle(backup, hedged, second.await),
+            },
+            result = &mut second => match trail.settle(backup, hedged, result) {
+                Ok(won) => {
+                    trail.note(turn.cell, started, Some(&lost()));
+                    Ok(won)
                 }
-                let result = first.await;
-                trail.note(cell, started, result.as_ref().err());
-                result.map(|committed| (committed, Arc::clone(cell)))
-            }
+                Err(_) => trail.settle(turn.cell, started, first.await),
+            },
         }
+    }
+
+    /// How long the first call may be silent before a second is sent; `None` for never.
+    fn hedge_after(&self, turn: &Turn<'_>, policy: &Policy) -> Option<Duration> {
+        let backup = turn.backup.filter(|_| policy.hedge.enabled)?;
+        self.hedges.deposit(
+            backup,
+            policy.hedge_ratio,
+            HEDGE_FLOOR,
+            self.epoch.elapsed(),
+        );
+        let ttft = turn.cell.snapshot.load().latency.ttft;
+        let p95 = ttft.quantile(0.95).map(Duration::from_secs_f64);
+        policy.hedge.delay(p95, ttft.evidence() as u32)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Cancelled, "another call answered first")
+}
+
+/// One candidate's turn.
+struct Turn<'a> {
+    cell: &'a Arc<Cell>,
+    /// Who may be hedged to.
+    backup: Option<&'a Arc<Cell>>,
+    query: &'a Arc<Query>,
+    stream: bool,
+    wait: bool,
+    deadline: Instant,
+}
+
+impl Turn<'_> {
+    async fn ask(&self, cell: &Arc<Cell>, wait: bool) -> Result<Committed> {
+        attempt::attempt(cell, self.query, self.stream, wait, self.deadline).await
+    }
+}
+
+/// A budget per deployment: a storm of retries on one must not use up another's.
+#[derive(Default)]
+struct Budgets(DashMap<DeploymentId, Budget>);
+
+impl Budgets {
+    fn with<T>(
+        &self,
+        cell: &Cell,
+        ratio: f64,
+        floor: u32,
+        act: impl FnOnce(&mut Budget) -> T,
+    ) -> T {
+        let deployment = cell.deployment.load();
+        if let Some(mut budget) = self.0.get_mut(&deployment.id) {
+            return act(&mut budget);
+        }
+        act(&mut self
+            .0
+            .entry(deployment.id.clone())
+            .or_insert_with(|| Budget::new(ratio, floor)))
+    }
+
+    fn deposit(&self, cell: &Cell, ratio: f64, floor: u32, now: Duration) {
+        self.with(cell, ratio, floor, |budget| budget.deposit(now));
+    }
+
+    fn withdraw(&self, cell: &Cell, ratio: f64, floor: u32, now: Duration) -> bool {
+        self.with(cell, ratio, floor, |budget| budget.try_withdraw(now))
     }
 }
 

@@ -177,6 +177,13 @@ async fn take_line(line: Bytes, peer: &Arc<Peer>, requests: &mut JoinSet<()>) {
         .with_retry_after(Some(Duration::from_secs(1)));
         return rpc::refuse(peer, request.id(), &error).await;
     }
+    if let Some(id) = request
+        .id()
+        .filter(|id| peer.running.lock().contains_key(*id))
+    {
+        let error = Error::invalid("id", "a request of this id is under way");
+        return rpc::refuse(peer, Some(id), &error).await;
+    }
     let peer = Arc::clone(peer);
     // Registered before the next line is read, which may be its cancellation.
     let cancelled = rpc::register(&peer, &request);
