@@ -3,7 +3,7 @@
 //! - [`Dispatcher`]: the handle a query knocks at; it yields a [`Permit`], or says at once why not.
 //! - `actor`: the actor that owns the queue.
 //! - [`fair_queue`]: the automaton that decides, pure.
-//! - [`permit`]: the guard that returns its place however the query ends.
+//! - `permit`: the guard that returns its place however the query ends.
 
 mod actor;
 pub mod fair_queue;

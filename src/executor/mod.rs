@@ -4,8 +4,8 @@
 //! that may pass, another round begins after a backoff, at most [`Policy::retries`] times, each extra attempt
 //! paid from its deployment's retry budget. Nothing is retried once the first semantic delta is out.
 //!
-//! - [`attempt`]: one call to one deployment, up to its first semantic delta.
-//! - [`live`]: a stream past that point.
+//! - `attempt`: one call to one deployment, up to its first semantic delta.
+//! - `live`: a stream past that point.
 
 mod attempt;
 mod live;
