@@ -202,6 +202,27 @@ impl Delta {
             .unwrap_or_default()
     }
 
+    /// About how many bytes it holds.
+    pub fn weight(&self) -> usize {
+        let original = self
+            .original
+            .as_ref()
+            .map_or(0, |original| original.body.len());
+        let pieces = self.choices.iter().map(|choice| {
+            let texts = [&choice.content, &choice.reasoning, &choice.refusal];
+            let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+            let calls = choice
+                .tool_calls
+                .iter()
+                .filter_map(|call| call.function.as_ref());
+            let calls: usize = calls
+                .map(|function| function.arguments.as_ref().map_or(0, String::len))
+                .sum();
+            texts + calls + size_of::<ChoiceDelta>()
+        });
+        original.max(pieces.sum())
+    }
+
     /// Whether it says anything: text, reasoning, a tool call, a refusal or an end. The wire's opening
     /// chunk with only a role does not; until one that does, another deployment may still take over.
     pub fn is_semantic(&self) -> bool {

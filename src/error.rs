@@ -1,5 +1,6 @@
 //! What can go wrong, as a value with a kind, a cause and a way out.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use crate::id::DeploymentId;
 
 /// At most this much of an upstream's error body is kept.
 pub const EXCERPT_BYTES: usize = 2048;
+
+/// Less of a secret tells nothing.
+const SHORTEST_PART: usize = 8;
 
 /// The one error type of the crate.
 ///
@@ -211,6 +215,30 @@ impl Error {
         self
     }
 
+    /// The same without `secret`, wherever an upstream may have repeated it. A body that was cut in the middle
+    /// of it loses the part that is left.
+    pub fn redacted(mut self, secret: &str) -> Self {
+        let hide = |text: &mut String| {
+            if text.contains(secret) {
+                *text = text.replace(secret, "…");
+            }
+            let rest = (SHORTEST_PART..secret.len()).rev();
+            let cut = rest
+                .filter_map(|part| secret.get(..part))
+                .find(|part| text.ends_with(part));
+            if let Some(part) = cut {
+                text.truncate(text.len() - part.len());
+            }
+        };
+        hide(&mut self.0.message);
+        self.0.param.iter_mut().for_each(hide);
+        self.0
+            .upstream
+            .iter_mut()
+            .for_each(|upstream| hide(&mut upstream.body));
+        self
+    }
+
     /// Adds the attempts that led here.
     pub fn with_attempts(mut self, attempts: Vec<Attempt>) -> Self {
         self.0.attempts = attempts;
@@ -225,6 +253,17 @@ impl Error {
     /// What went wrong, in a sentence.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// [`message`](Self::message) with the field it is about in front, for who sees nothing but the message.
+    pub fn explained(&self) -> Cow<'_, str> {
+        let message = self.message();
+        match self.param() {
+            Some(param) if self.upstream().is_none() && !message.contains(param) => {
+                format!("{param}: {message}").into()
+            }
+            _ => message.into(),
+        }
     }
 
     /// The request's field at fault.

@@ -153,7 +153,7 @@ async fn a_body_that_is_too_much_of_something_is_refused() {
         (
             "a number",
             member("1e999").into(),
-            "the body is not valid JSON: number out of range",
+            "extra: number out of range",
         ),
         (
             "no UTF-8",

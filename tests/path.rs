@@ -271,6 +271,9 @@ async fn a_web_page_may_not_ask_a_door_without_keys() {
     for (header, value, allowed) in [
         ("origin", "https://evil.example", false),
         ("origin", "http://localhost:3000", true),
+        ("origin", "http://[::1]:3000", true),
+        ("origin", "http://203.0.113.5", false),
+        ("origin", "null", false),
         ("host", "evil.example", false),
         ("host", "127.0.0.1:4180", true),
     ] {

@@ -132,9 +132,13 @@ impl Failure {
 
 fn exit_of(kind: &str) -> Exit {
     let is = |kinds: &[ErrorKind]| kinds.iter().any(|one| one.name() == kind);
-    if is(&[ErrorKind::RateLimited, ErrorKind::Overloaded]) {
+    if is(&[
+        ErrorKind::RateLimited,
+        ErrorKind::Overloaded,
+        ErrorKind::BreakerOpen,
+    ]) {
         Exit::Busy
-    } else if is(&[ErrorKind::Connect, ErrorKind::BreakerOpen]) {
+    } else if is(&[ErrorKind::Connect]) {
         Exit::Unavailable
     } else if is(&[ErrorKind::Cancelled]) {
         Exit::Interrupted

@@ -28,7 +28,7 @@ enum Action {
 struct New {
     /// Whose key it is
     user: String,
-    /// Open administration too: reload and shutdown
+    /// Show what others do, too: /v1/status and /metrics
     #[arg(long)]
     admin: bool,
     /// The most urgent lane its holder may use

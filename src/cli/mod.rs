@@ -198,7 +198,6 @@ mod tests {
             "quorate feedback 0192 nan",
             "quorate check --set per_user",
             "quorate keys new",
-            "quorate models fetch",
             "quorate completions word",
         ] {
             let refused = parse(line).err().map(|error| error.exit_code());

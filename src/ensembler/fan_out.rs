@@ -125,6 +125,7 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
                     agreement: None,
                     confidence: None,
                     attempts,
+                    note: None,
                     cost: None,
                 });
             }
@@ -258,19 +259,31 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
         .find(|message| message.role == Role::User);
     let question = question.map(Message::text).unwrap_or_default();
     let seed = rand::random();
+    let mut note = None;
     let (merged, written) = match job.plan.merge {
-        Strategy::Judge => (judged(&job, &question, &votes, seed).await, None),
+        Strategy::Judge => match judged(&job, &question, &votes, seed).await {
+            Ok(winner) => (merge::chosen(&votes, winner), None),
+            Err(why) => {
+                note = Some(format!("the judge did not decide ({why}): weighted vote"));
+                (merge::merge(Strategy::Weighted, &votes), None)
+            }
+        },
         Strategy::Synthesize => {
             let texts: Vec<&str> = votes.iter().map(|vote| vote.text).collect();
             let prompt = synthesize::prompt(&question, &texts, seed);
             let written = consult(&job, prompt.system, prompt.user, job.stream).await;
-            if let Err(error) = &written {
-                tracing::warn!(%error, "nobody could write the merged answer, taking the weighted vote");
+            if let Err(why) = &written {
+                note = Some(format!(
+                    "nobody could write the merged answer ({why}): weighted vote"
+                ));
             }
             (merge::merge(Strategy::Weighted, &votes), written.ok())
         }
         strategy => (merge::merge(strategy, &votes), None),
     };
+    if let Some(note) = &note {
+        tracing::warn!(note, "ensemble");
+    }
     let Some(merged) = merged else {
         return Err(Error::new(ErrorKind::Internal, "the merge found no answer"));
     };
@@ -341,29 +354,19 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
         agreement: Some(merged.agreement),
         confidence: Some(merged.confidence),
         attempts,
+        note,
         cost,
     })
 }
 
-/// Lets a model choose; the weighted vote stands in for a judge that cannot or does not say.
-async fn judged(job: &Job, question: &str, votes: &[Vote<'_>], seed: u64) -> Option<merge::Merged> {
+/// Lets a model choose.
+async fn judged(job: &Job, question: &str, votes: &[Vote<'_>], seed: u64) -> Result<usize> {
     let texts: Vec<&str> = votes.iter().map(|vote| vote.text).collect();
     let prompt = judge::prompt(question, &texts, seed);
-    let verdict = match consult(job, prompt.system, prompt.user, false).await {
-        Ok(executed) => executed.whole().await.map(|(answer, ..)| answer),
-        Err(error) => Err(error),
-    };
-    let choice = match &verdict {
-        Ok(answer) => judge::parse(answer.content(), &prompt.order),
-        Err(error) => {
-            tracing::warn!(%error, "the judge failed, taking the weighted vote");
-            None
-        }
-    };
-    match choice {
-        Some(winner) => merge::chosen(votes, winner),
-        None => merge::merge(Strategy::Weighted, votes),
-    }
+    let verdict = consult(job, prompt.system, prompt.user, false).await?;
+    let (verdict, ..) = verdict.whole().await?;
+    judge::parse(verdict.content(), &prompt.order)
+        .ok_or_else(|| Error::new(ErrorKind::Malformed, "its reply names no answer"))
 }
 
 /// Asks the plan's judge. It sees the query's user and lane, none of its tools or formats.

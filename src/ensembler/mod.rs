@@ -52,6 +52,8 @@ pub struct Merged {
     pub confidence: Option<f64>,
     /// Every call of every member.
     pub attempts: Vec<Attempt>,
+    /// What did not go as planned: a judge that did not decide.
+    pub note: Option<String>,
     /// Dollars of all calls whose price is known.
     pub cost: Option<f64>,
 }

@@ -58,6 +58,9 @@ const IMPATIENT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10
 /// nothing is learned; otherwise short deadlines would hide a deployment that hangs.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 
+/// What an upstream may send before it says anything.
+const LONGEST_OPENING: usize = 1 << 20;
+
 /// How long to wait for the first sign of an answer.
 fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
     let (learned, floor) = if stream {
@@ -146,12 +149,18 @@ async fn first_sign(
             Outcome::Whole(answer) => Ok(First::Whole(answer)),
             Outcome::Stream(mut deltas) => {
                 let mut opening = Vec::new();
+                let mut size = 0;
                 loop {
                     match deltas.next().await {
                         None => return Err(live::truncated()),
                         Some(Err(error)) => return Err(error),
                         Some(Ok(delta)) => {
                             let semantic = delta.is_semantic();
+                            size += delta.weight();
+                            if size > LONGEST_OPENING && !semantic {
+                                let message = "the upstream sends much and says nothing";
+                                return Err(Error::new(ErrorKind::Malformed, message));
+                            }
                             opening.push(delta);
                             if semantic {
                                 return Ok(First::Stream(opening, deltas));

@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::panicked;
-use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, Reply, ToolCallDelta, Usage};
+use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, ToolCallDelta, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Guard, Report};
 use crate::query::ToolCall;
@@ -24,9 +24,38 @@ pub(super) struct Live {
     idle: Duration,
     deadline: Instant,
     usage: Option<Usage>,
-    finished: bool,
+    choices: Open,
     span: tracing::Span,
 }
+
+/// Which choices have begun and which have finished, a bit each; more than fit are not asked for.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    begun: u128,
+    finished: u128,
+}
+
+impl Open {
+    fn see(&mut self, delta: &Delta) {
+        for choice in &delta.choices {
+            let bit = 1u128.checked_shl(choice.index).unwrap_or(0);
+            self.begun |= bit;
+            if choice.finish.is_some() {
+                self.finished |= bit;
+            }
+        }
+    }
+
+    /// All that began have finished, and there is one.
+    fn are_finished(self) -> bool {
+        self.finished != 0 && self.begun & !self.finished == 0
+    }
+}
+
+/// Whatever follows the finish reason, the usage most likely, is waited for so long.
+const GRACE: Duration = Duration::from_secs(2);
+/// A whole answer put together from a stream may be this large.
+const LONGEST_ANSWER: usize = 32 << 20;
 
 pub(super) fn truncated() -> Error {
     Error::new(
@@ -61,7 +90,7 @@ impl Live {
             idle,
             deadline,
             usage: None,
-            finished: false,
+            choices: Open::default(),
             span,
         }
     }
@@ -80,7 +109,13 @@ impl Live {
         if let Some(delta) = self.opening.pop_front() {
             return Some(Ok(self.seen(delta)));
         }
-        let quiet = Instant::now() + self.idle;
+        let finished = self.choices.are_finished();
+        let quiet = Instant::now()
+            + if finished {
+                GRACE.min(self.idle)
+            } else {
+                self.idle
+            };
         let next = AssertUnwindSafe(self.rest.next()).catch_unwind();
         let error = match timeout_at(quiet.min(self.deadline), next).await {
             Ok(Ok(Some(Ok(delta)))) => return Some(Ok(self.seen(delta))),
@@ -94,7 +129,7 @@ impl Live {
             Err(_) => Error::deadline("the answer was being streamed"),
         };
         let mut guard = self.guard.take()?;
-        if self.finished {
+        if finished {
             // Whatever follows the finish reason does not change the answer.
             record_usage(&self.span, self.usage);
             let total = self.started.elapsed();
@@ -113,7 +148,7 @@ impl Live {
     }
 
     fn seen(&mut self, delta: Delta) -> Delta {
-        self.finished |= delta.finishes();
+        self.choices.see(&delta);
         self.usage = delta.usage.or(self.usage);
         delta
     }
@@ -121,76 +156,96 @@ impl Live {
 
 /// Reads a stream to its end and puts the pieces together.
 pub(crate) async fn collect(mut deltas: Deltas) -> Result<Answer> {
-    let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
+    let mut choices: BTreeMap<u32, Gathered> = BTreeMap::new();
     let mut usage = None;
     let mut model = String::new();
+    let mut size = 0;
     while let Some(delta) = deltas.next().await {
         let delta = delta?;
+        size += delta.weight();
+        if size > LONGEST_ANSWER {
+            let message = format!("the upstream's answer is longer than {LONGEST_ANSWER} bytes");
+            return Err(Error::new(ErrorKind::Malformed, message));
+        }
         usage = delta.usage.or(usage);
         if model.is_empty() {
             model = delta.model.unwrap_or_default();
         }
         for piece in delta.choices {
-            let choice = choices.entry(piece.index).or_insert_with(|| Choice {
-                index: piece.index,
-                message: Reply::default(),
-                ..Choice::default()
-            });
-            add(choice, piece);
+            choices.entry(piece.index).or_default().add(piece);
         }
     }
+    let choices = choices.into_iter().map(|(index, gathered)| Choice {
+        index,
+        ..gathered.choice
+    });
     Ok(Answer {
-        choices: choices.into_values().collect(),
+        choices: choices.collect(),
         usage,
         model,
         ..Answer::default()
     })
 }
 
-fn add(choice: &mut Choice, piece: ChoiceDelta) {
-    let message = &mut choice.message;
-    let slots = [
-        (&mut message.content, piece.content),
-        (&mut message.reasoning_content, piece.reasoning),
-        (&mut message.refusal, piece.refusal),
-    ];
-    for (slot, text) in slots {
-        if let Some(text) = text {
-            slot.get_or_insert_default().push_str(&text);
-        }
-    }
-    for call in piece.tool_calls {
-        add_call(&mut message.tool_calls, call);
-    }
-    choice.finish = piece.finish.or(choice.finish.take());
-    if let Some(logprobs) = piece.logprobs {
-        join_logprobs(&mut choice.logprobs, logprobs);
-    }
+/// One choice so far.
+#[derive(Default)]
+struct Gathered {
+    choice: Choice,
+    /// The upstream's index of each tool call; it need not begin at 0.
+    calls: Vec<u32>,
 }
 
-fn add_call(calls: &mut Vec<ToolCall>, piece: ToolCallDelta) {
-    // Pieces come in order; an index far ahead would only be a way to make us allocate.
-    let index = (piece.index as usize).min(calls.len());
-    if index == calls.len() {
-        calls.push(ToolCall {
-            kind: "function".into(),
-            ..ToolCall::default()
-        });
+impl Gathered {
+    fn add(&mut self, piece: ChoiceDelta) {
+        let message = &mut self.choice.message;
+        let slots = [
+            (&mut message.content, piece.content),
+            (&mut message.reasoning_content, piece.reasoning),
+            (&mut message.refusal, piece.refusal),
+        ];
+        for (slot, text) in slots {
+            if let Some(text) = text {
+                slot.get_or_insert_default().push_str(&text);
+            }
+        }
+        for call in piece.tool_calls {
+            self.add_call(call);
+        }
+        self.choice.finish = piece.finish.or(self.choice.finish.take());
+        if let Some(logprobs) = piece.logprobs {
+            join_logprobs(&mut self.choice.logprobs, logprobs);
+        }
     }
-    let call = &mut calls[index];
-    if let Some(id) = piece.id {
-        call.id = id;
-    }
-    if let Some(kind) = piece.kind {
-        call.kind = kind;
-    }
-    if let Some(function) = piece.function {
-        call.function
-            .name
-            .push_str(function.name.as_deref().unwrap_or_default());
-        call.function
-            .arguments
-            .push_str(function.arguments.as_deref().unwrap_or_default());
+
+    fn add_call(&mut self, piece: ToolCallDelta) {
+        let calls = &mut self.choice.message.tool_calls;
+        let at = self
+            .calls
+            .iter()
+            .position(|index| *index == piece.index)
+            .unwrap_or_else(|| {
+                self.calls.push(piece.index);
+                calls.push(ToolCall {
+                    kind: "function".into(),
+                    ..ToolCall::default()
+                });
+                calls.len() - 1
+            });
+        let call = &mut calls[at];
+        if let Some(id) = piece.id {
+            call.id = id;
+        }
+        if let Some(kind) = piece.kind {
+            call.kind = kind;
+        }
+        if let Some(function) = piece.function {
+            call.function
+                .name
+                .push_str(function.name.as_deref().unwrap_or_default());
+            call.function
+                .arguments
+                .push_str(function.arguments.as_deref().unwrap_or_default());
+        }
     }
 }
 

@@ -208,7 +208,8 @@ impl Executor {
                         let kind = error.kind();
                         if kind.retryable() {
                             again.push(Arc::clone(cell));
-                            let after = error.retry_after().unwrap_or(Duration::ZERO);
+                            // The cool-down that the same answer started is up to a tenth longer.
+                            let after = error.retry_after().unwrap_or(Duration::ZERO).mul_f64(1.1);
                             soonest = Some(soonest.map_or(after, |soonest| soonest.min(after)));
                         }
                         trail.errors.push(error);

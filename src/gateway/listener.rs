@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
@@ -15,6 +16,30 @@ use crate::telemetry;
 
 /// Makes an accept loop anew for each incarnation.
 pub(super) type Loop = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// A listening socket that survives its accept loop's restarts, until the doors close.
+pub(super) struct Slot<T>(Arc<Mutex<Option<Arc<T>>>>);
+
+impl<T> Slot<T> {
+    pub fn new(listener: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(Arc::new(listener)))))
+    }
+
+    pub fn get(&self) -> Option<Arc<T>> {
+        self.0.lock().clone()
+    }
+
+    /// Closes it as soon as its loop has let go.
+    pub fn close(&self) {
+        self.0.lock().take();
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 pub(super) enum Message {
     /// The loop is over.

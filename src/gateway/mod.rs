@@ -15,7 +15,7 @@ mod listener;
 pub mod socket;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +34,7 @@ use crate::supervisor::{
 use crate::telemetry;
 
 use auth::Auth;
+use listener::Slot;
 
 /// What the host lends to the doors.
 #[derive(Clone, Default)]
@@ -108,8 +109,8 @@ impl Drop for Entry {
 /// Bound doors, not yet open.
 pub struct Gateway {
     doors: Arc<Doors>,
-    http: Option<Arc<TcpListener>>,
-    socket: Option<Arc<socket::Bound>>,
+    http: Option<(SocketAddr, Slot<TcpListener>)>,
+    socket: Option<socket::Bound>,
 }
 
 /// How long connections may take to close once their answers are out.
@@ -131,12 +132,13 @@ impl Gateway {
                         format!("server.http: {address} cannot be bound: {error}"),
                     )
                 })?;
-                Some(Arc::new(bound))
+                let address = bound.local_addr().unwrap_or(address);
+                Some((address, Slot::new(bound)))
             }
             None => None,
         };
         let socket = match &server.socket {
-            Some(path) => Some(Arc::new(socket::Bound::new(path)?)),
+            Some(path) => Some(socket::Bound::new(path)?),
             None => None,
         };
         let doors = Doors {
@@ -155,7 +157,7 @@ impl Gateway {
 
     /// The address of the HTTP door, its port resolved.
     pub fn http(&self) -> Option<SocketAddr> {
-        self.http.as_ref()?.local_addr().ok()
+        Some(self.http.as_ref()?.0)
     }
 
     /// The path of the socket.
@@ -175,18 +177,15 @@ impl Gateway {
             socket,
         } = self;
         let mut children = Vec::new();
-        if let Some(http) = http {
+        if let Some((_, http)) = http {
             children.push(listener::child(
                 "http",
                 http::accept_loop(http, Arc::clone(&doors)),
             ));
         }
-        let path: Option<PathBuf> = socket.as_ref().map(|bound| bound.path().to_owned());
-        if let Some(socket) = socket {
-            children.push(listener::child(
-                "socket",
-                socket::accept_loop(socket, Arc::clone(&doors)),
-            ));
+        if let Some(socket) = &socket {
+            let accept = socket::accept_loop(socket, Arc::clone(&doors));
+            children.push(listener::child("socket", accept));
         }
         doors
             .orchestrator
@@ -212,9 +211,9 @@ impl Gateway {
         while doors.open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if let Some(path) = path {
-            // Removed last: a client that finds no socket knows that we are gone.
-            let _ = std::fs::remove_file(path);
+        if let Some(socket) = socket {
+            // Removed last, and before its lock is let go: a client that finds no socket knows that we are gone.
+            let _ = std::fs::remove_file(socket.path());
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use ractor::Actor;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Event, Inner, Orchestrator, Reloaded};
 use crate::config::{Config, ProviderConfig};
@@ -167,6 +168,7 @@ impl Builder {
             instance,
             events,
             closing: AtomicBool::new(false),
+            cut: CancellationToken::new(),
             adapters: Mutex::new(adapters),
             reloading: tokio::sync::Mutex::new(()),
             _ledger_lock: lock,

@@ -23,6 +23,7 @@ use ractor::ActorRef;
 use serde::Serialize;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Delta, Deltas};
 use crate::config::Config;
@@ -30,7 +31,7 @@ use crate::dispatcher::Dispatcher;
 use crate::ensembler::Ensembler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Executor;
-use crate::id::{DecisionId, DeploymentId};
+use crate::id::{DecisionId, DeploymentId, UserId};
 use crate::ledger::{DecisionRow, FeedbackOutcome, Ledger};
 use crate::provider::{Cell, Fleet};
 use crate::query::{Query, TaskKind};
@@ -73,6 +74,8 @@ struct Inner {
     instance: String,
     events: broadcast::Sender<Event>,
     closing: AtomicBool,
+    /// Cancelled when the patience with running queries is over.
+    cut: CancellationToken,
     /// Who serves what, to be kept across a reload that does not change it.
     adapters: Mutex<builder::Adapters>,
     /// One reload at a time.
@@ -120,6 +123,9 @@ pub struct Feedback {
     /// Who judges; judgements of one source replace each other. `user` if not given.
     #[serde(default)]
     pub source: Option<String>,
+    /// Only this user's decisions may be judged; `None`: anybody's.
+    #[serde(skip)]
+    pub by: Option<UserId>,
 }
 
 /// What became of a judgement.
@@ -127,7 +133,7 @@ pub struct Feedback {
 pub struct FeedbackReport {
     /// The deployment that learned from it.
     pub deployment: DeploymentId,
-    /// `recorded`, `changed`, or `repeated` if it was known and nothing was learned.
+    /// `recorded`; or `changed` or `repeated` if there was one before, and nothing was learned again.
     pub outcome: &'static str,
 }
 
@@ -204,6 +210,9 @@ impl Orchestrator {
             .find(decision.clone())
             .await?
             .ok_or_else(unknown)?;
+        if feedback.by.is_some_and(|by| by != row.user) {
+            return Err(unknown());
+        }
         let Some(chosen) = row.chosen else {
             return Err(Error::invalid(
                 "decision",
@@ -222,7 +231,8 @@ impl Orchestrator {
             FeedbackOutcome::Recorded => "recorded",
             FeedbackOutcome::Changed { .. } => "changed",
         };
-        if outcome != "repeated" {
+        // One judgement a source moves what is learned once, however often it is changed.
+        if outcome == "recorded" {
             let task = row.task.and_then(|task| task.parse::<TaskKind>().ok());
             if let Some(cell) = self.0.catalogue.load().get(&deployment) {
                 cell.feedback(task, feedback.score, 1.0);
@@ -285,6 +295,12 @@ impl Orchestrator {
         while self.0.dispatcher.occupancy().in_use > 0 && Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
         }
+        // Who still runs is told so: an error, never a silent end.
+        self.0.cut.cancel();
+        let until = Instant::now() + LAST_WORDS;
+        while self.0.dispatcher.occupancy().in_use > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(10)).await;
+        }
         // The rows of the last queries are sent when their streams drop, a moment after their permits return.
         self.0.ledger.flush().await;
         self.0.root.stop(Some("shutting down".into()));
@@ -344,6 +360,9 @@ impl Orchestrator {
         self.0.catalogue.load().get(id).cloned()
     }
 }
+
+/// How long queries that are cut off at a shutdown may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn unix_ms() -> i64 {
     SystemTime::now()

@@ -62,6 +62,11 @@ impl Record {
         }
     }
 
+    /// Returns when running queries are cut off.
+    pub async fn cut(&self) {
+        self.inner.cut.cancelled().await;
+    }
+
     pub fn admitted(&mut self, waited: Duration) {
         self.edit(|row| row.queue_ms = waited.as_secs_f64() * 1e3);
     }

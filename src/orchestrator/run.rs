@@ -82,6 +82,7 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
     let running = Running {
         deltas,
         held: None,
+        failure: None,
         report,
         record: Some(record),
         _permit: permit,
@@ -124,7 +125,10 @@ async fn begin(inner: &Arc<Inner>, query: Query, stream: bool) -> Result<Begun> 
         return Err(closing());
     }
     let mut record = Record::begin(inner, &query, started);
-    let begun = proceed(inner, query, stream, started, &mut record).await;
+    let begun = tokio::select! {
+        begun = proceed(inner, query, stream, started, &mut record) => begun,
+        () = inner.cut.cancelled() => Err(closing()),
+    };
     match begun {
         Ok((committed, report, permit, cell)) => Ok(Begun {
             committed,
@@ -212,6 +216,7 @@ async fn proceed(
     report.agreement = merged.agreement;
     report.confidence = merged.confidence;
     report.cost = merged.cost;
+    report.note = merged.note.or(report.note);
     Ok((merged.committed, report, permit, cell))
 }
 
@@ -225,6 +230,8 @@ struct Running {
     /// The last delta is held back until it is known to be the last, since it carries the report. Only deltas
     /// that finish a choice or count tokens can be the last, so no text waits.
     held: Option<Delta>,
+    /// An error still to be told.
+    failure: Option<Error>,
     report: Report,
     record: Option<Record>,
     _permit: Permit,
@@ -235,9 +242,17 @@ struct Running {
 impl Running {
     async fn next(&mut self) -> Option<Result<Delta>> {
         loop {
+            if let Some(error) = self.failure.take() {
+                return Some(Err(error));
+            }
             // Without a record the end has been told.
             let record = self.record.as_mut()?;
-            match self.deltas.next().await {
+            let next = tokio::select! {
+                biased;
+                next = self.deltas.next() => next,
+                () = record.cut() => Some(Err(closing())),
+            };
+            match next {
                 Some(Ok(delta)) => {
                     if let Some(usage) = delta.usage {
                         self.report.cost = self
@@ -260,7 +275,12 @@ impl Running {
                     if let Some(record) = self.record.take() {
                         record.failed(&error);
                     }
-                    return Some(Err(error));
+                    let Some(held) = self.held.take() else {
+                        return Some(Err(error));
+                    };
+                    // What was held back came before the error.
+                    self.failure = Some(error);
+                    return Some(Ok(held));
                 }
                 None => {
                     let mut record = self.record.take()?;

@@ -19,7 +19,7 @@ use super::cell::{Cell, Guard};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::TaskKind;
-use crate::resilience::{RateLimit, Ticket, Transition, Verdict};
+use crate::resilience::{Cooldown, RateLimit, Ticket, Transition, Verdict};
 use crate::supervisor::{ChildSpec, Heartbeat};
 use crate::telemetry;
 
@@ -375,6 +375,7 @@ impl Actor for ProviderActor {
             }
             Message::Configured => {
                 state.known.disabled = None;
+                state.known.cooldown = Cooldown::default();
                 (state.requests, state.tokens) = self.rate_limits();
                 self.serve_waiting(state);
                 self.publish(state);

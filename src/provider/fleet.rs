@@ -1,6 +1,6 @@
 //! All deployments: their cells, and the supervisors above their actors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +119,15 @@ impl Fleet {
             }
         }
         self.drop_all_but(&cells);
+        let mut made = HashSet::new();
         for (provider, cell) in fresh {
+            // A new supervisor starts all deployments of its provider itself.
+            if made.contains(&provider) {
+                continue;
+            }
+            if !self.providers.lock().contains_key(&provider) {
+                made.insert(provider.clone());
+            }
             self.start(&provider, Some(cell)).await?;
         }
         for provider in self.abandoned() {

@@ -289,7 +289,11 @@ fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
         family: deployment.family.clone(),
         expected: Expectation {
             quality: quality.mean,
-            seconds: snapshot.latency.expected_total(Some(output)),
+            // Without a limit to go by, answers are as long as they were.
+            seconds: match query.params.max_tokens {
+                Some(_) => snapshot.latency.expected_total(Some(output)),
+                None => snapshot.latency.total.mean(),
+            },
             dollars: deployment.price.map(|price| price.of(usage)),
             failure_rate: snapshot.breaker.failure_rate(cell.now()),
             in_flight: cell.in_flight(),

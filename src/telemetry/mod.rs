@@ -16,7 +16,7 @@
 //! | `quorate_in_flight` | gauge | `deployment` | calls under way |
 //! | `quorate_retries_total` | counter | | attempts beyond the first round |
 //! | `quorate_hedges_total` | counter | | second calls sent because the first was slow |
-//! | `quorate_cost_dollars_total` | gauge, only grows | `deployment` | cost where prices are configured |
+//! | `quorate_cost_dollars` | gauge, only grows | `deployment` | cost where prices are configured |
 //! | `quorate_ensemble_agreement` | histogram | `merge` | agreement of ensembles |
 //! | `quorate_actor_restarts_total` | counter | `actor` | restarts by supervisors |
 //! | `quorate_actor_mailbox_seconds` | gauge | `actor` | age of the last heartbeat when the actor came to it |
@@ -25,7 +25,7 @@
 //! | `quorate_ledger_errors_total` | counter | | failed writes |
 //! | `quorate_ledger_healthy` | gauge | | 1 if the last write succeeded |
 //! | `quorate_connections` | gauge | `listener` | open connections |
-//! | `gen_ai.client.operation.duration` | histogram | `gen_ai.provider.name`, `gen_ai.request.model` | seconds per successful call, as OpenTelemetry names it |
+//! | `gen_ai.client.operation.duration` | histogram | `gen_ai.provider.name`, `gen_ai.request.model`, `deployment` | seconds per successful call, as OpenTelemetry names it |
 //! | `gen_ai.client.token.usage` | histogram | the same, and `gen_ai.token.type` | tokens per call |
 //!
 //! Spans: `query` (fields `quorate.decision`, `gen_ai.request.model`, `quorate.lane`) and, inside it,
@@ -35,7 +35,7 @@
 use std::time::Duration;
 
 use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
 use crate::answer::Usage;
@@ -54,7 +54,7 @@ const ATTEMPTS: &str = "quorate_attempts_total";
 const IN_FLIGHT: &str = "quorate_in_flight";
 const RETRIES: &str = "quorate_retries_total";
 const HEDGES: &str = "quorate_hedges_total";
-const COST: &str = "quorate_cost_dollars_total";
+const COST: &str = "quorate_cost_dollars";
 const AGREEMENT: &str = "quorate_ensemble_agreement";
 const ACTOR_RESTARTS: &str = "quorate_actor_restarts_total";
 const MAILBOX_SECONDS: &str = "quorate_actor_mailbox_seconds";
@@ -116,7 +116,7 @@ pub fn describe() {
     describe_gauge!(IN_FLIGHT, "calls under way");
     describe_counter!(RETRIES, "attempts beyond the first round");
     describe_counter!(HEDGES, "second calls sent because the first was slow");
-    describe_counter!(COST, "dollars, where prices are configured");
+    describe_gauge!(COST, "dollars spent, where prices are configured");
     describe_histogram!(
         AGREEMENT,
         "share of an ensemble's members behind its answer"
@@ -200,19 +200,17 @@ pub fn hedged() {
 
 /// What a successful call took and used.
 pub fn call_succeeded(deployment: &Deployment, took: Duration, usage: Option<Usage>) {
-    let vendor = deployment.vendor.clone();
-    let model = deployment.model.clone();
-    histogram!(OPERATION_SECONDS, "gen_ai.provider.name" => vendor.clone(), "gen_ai.request.model" => model.clone())
-        .record(took.as_secs_f64());
+    let labels = [
+        Label::new("gen_ai.provider.name", deployment.vendor.clone()),
+        Label::new("gen_ai.request.model", deployment.model.clone()),
+        Label::new("deployment", deployment.id.to_string()),
+    ];
+    histogram!(OPERATION_SECONDS, labels.iter()).record(took.as_secs_f64());
     let Some(usage) = usage else { return };
     for (kind, tokens) in [("input", usage.input), ("output", usage.output)] {
-        histogram!(
-            TOKEN_USAGE,
-            "gen_ai.provider.name" => vendor.clone(),
-            "gen_ai.request.model" => model.clone(),
-            "gen_ai.token.type" => kind
-        )
-        .record(f64::from(tokens));
+        let mut labels = labels.to_vec();
+        labels.push(Label::new("gen_ai.token.type", kind));
+        histogram!(TOKEN_USAGE, labels).record(f64::from(tokens));
     }
 }
 

@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 
 use super::auth::Caller;
 use super::io::Patient;
-use super::listener::Loop;
+use super::listener::{Loop, Slot};
 use super::{Doors, Entry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DecisionId;
@@ -58,15 +58,22 @@ pub(super) enum Origin {
     Socket(Caller),
 }
 
-pub(super) fn accept_loop(listener: Arc<TcpListener>, doors: Arc<Doors>) -> Loop {
+pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loop {
     Arc::new(move || {
-        let (listener, doors) = (Arc::clone(&listener), Arc::clone(&doors));
+        let (slot, doors) = (listener.clone(), Arc::clone(&doors));
         Box::pin(async move {
+            let Some(listener) = slot.get() else {
+                return std::future::pending().await;
+            };
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
-                    // The doors stay shut until the listener's actor is stopped.
-                    () = doors.closed() => return std::future::pending().await,
+                    // Whoever comes now is refused by the system, and goes elsewhere.
+                    () = doors.closed() => {
+                        slot.close();
+                        drop(listener);
+                        return std::future::pending().await;
+                    }
                 };
                 match accepted {
                     Ok((stream, peer)) => {
@@ -192,7 +199,11 @@ async fn route(
         "/v1/status" if get => ops::status(&asked),
         "/metrics" if get => ops::metrics(&asked),
         _ if get && path.starts_with("/v1/models/") => {
-            ops::model(&asked, &path["/v1/models/".len()..])
+            // Clients escape the slash of a name.
+            let name = path["/v1/models/".len()..]
+                .replace("%2F", "/")
+                .replace("%2f", "/");
+            ops::model(&asked, &name)
         }
         "/v1/chat/completions"
         | "/v1/explain"
@@ -226,14 +237,19 @@ fn not_from_a_web_page(headers: &HeaderMap) -> Result<()> {
             .get(name)
             .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
     };
-    let local = |host: &str| {
+    let bare = |host: &str| {
         let host = host
             .rsplit_once(':')
             .filter(|(_, port)| port.parse::<u16>().is_ok())
-            .map_or(host, |(h, _)| h);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+            .map_or(host, |(host, _)| host);
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_ascii_lowercase()
     };
+    let address = |host: &str| bare(host).parse::<std::net::IpAddr>().ok();
+    // A page served from an address is a page of that machine: only this one's may ask.
+    let local =
+        |host: &str| bare(host) == "localhost" || address(host).is_some_and(|ip| ip.is_loopback());
     if let Some(origin) = text(ORIGIN)
         && !origin
             .split_once("://")
@@ -244,6 +260,7 @@ fn not_from_a_web_page(headers: &HeaderMap) -> Result<()> {
             "requests of web pages need an API key: configure [[keys]]",
         ));
     }
+    let local = |host: &str| bare(host) == "localhost" || address(host).is_some();
     match text(HOST) {
         Some(host) if !local(host) => {
             let message = "without configured [[keys]], the Host must be localhost or an address";

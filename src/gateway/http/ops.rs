@@ -53,8 +53,14 @@ pub(super) async fn explain(asked: Asked) -> Result<Response<Body>> {
 }
 
 pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
-    let (body, _, doors) = asked.body().await?;
-    reply(&doors.orchestrator.feedback(parse_feedback(&body)?).await?)
+    let (body, caller, doors) = asked.body().await?;
+    let mut feedback = parse_feedback(&body)?;
+    if !caller.admin {
+        // With a judgement a decision and no say in others', a key cannot spoil what is learned for all.
+        feedback.by = Some(caller.user);
+        feedback.source = None;
+    }
+    reply(&doors.orchestrator.feedback(feedback).await?)
 }
 
 /// Reads a judgement.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::auth::Caller;
 use super::http::{self, Origin, accept_failed};
-use super::listener::Loop;
+use super::listener::{Loop, Slot};
 use super::{Doors, Entry};
 use crate::config::uid;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +27,7 @@ use crate::supervisor::task;
 
 /// A bound socket.
 pub struct Bound {
-    listener: UnixListener,
+    listener: Slot<UnixListener>,
     path: PathBuf,
     /// Held while we live: only who holds it may remove a stale socket.
     _lock: File,
@@ -87,7 +87,7 @@ impl Bound {
             .and_then(|()| fs::rename(&fresh, path))
             .map_err(|error| failed("cannot set the mode of", &error))?;
         Ok(Self {
-            listener,
+            listener: Slot::new(listener),
             path: path.to_owned(),
             _lock: lock,
         })
@@ -115,14 +115,22 @@ fn owned(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn accept_loop(bound: Arc<Bound>, doors: Arc<Doors>) -> Loop {
+pub(super) fn accept_loop(bound: &Bound, doors: Arc<Doors>) -> Loop {
+    let slot = bound.listener.clone();
     Arc::new(move || {
-        let (bound, doors) = (Arc::clone(&bound), Arc::clone(&doors));
+        let (slot, doors) = (slot.clone(), Arc::clone(&doors));
         Box::pin(async move {
+            let Some(listener) = slot.get() else {
+                return std::future::pending().await;
+            };
             loop {
                 let accepted = tokio::select! {
-                    accepted = bound.listener.accept() => accepted,
-                    () = doors.closed() => return std::future::pending().await,
+                    accepted = listener.accept() => accepted,
+                    () = doors.closed() => {
+                        slot.close();
+                        drop(listener);
+                        return std::future::pending().await;
+                    }
                 };
                 match accepted {
                     Ok((stream, _)) => {

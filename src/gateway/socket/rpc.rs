@@ -235,6 +235,7 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
             bytes(&outcome)?
         }
         "shutdown" => {
+            tracing::info!(user = %peer.caller.user, "asked to shut down");
             doors.asked_to_stop.send_replace(true);
             Bytes::from_static(b"{}")
         }
@@ -305,7 +306,7 @@ pub(super) async fn refuse(peer: &Peer, id: Option<&str>, error: &Error) {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let data = &body["error"];
     let id = id.unwrap_or("null");
-    let message = Value::from(error.message());
+    let message = Value::from(error.explained());
     let line = format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":{code},\"message\":{message},\"data\":{data}}}}}\n"
     );

@@ -24,7 +24,7 @@ use crate::query::{FunctionCall, Original, ToolCall, Wire};
 /// # Errors
 /// [`Malformed`](ErrorKind::Malformed) with the reason, or the error that the body carries.
 pub fn read(body: Bytes) -> Result<Answer> {
-    let completion: Completion = serde_json::from_slice(&body).map_err(|why| {
+    let completion: Completion = super::parse(&body).map_err(|why| {
         let message = format!("the upstream's answer is no chat completion: {why}");
         Error::new(ErrorKind::Malformed, message).with_upstream(200, &body)
     })?;

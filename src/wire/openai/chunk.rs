@@ -42,7 +42,7 @@ pub fn read(data: Bytes) -> Result<Read> {
     if data.trim_ascii() == DONE {
         return Ok(Read::Done);
     }
-    let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|why| {
+    let chunk: Chunk<'_> = super::parse(&data).map_err(|why| {
         let message = format!("the upstream's stream has an event that is no chunk: {why}");
         Error::new(ErrorKind::Malformed, message).with_upstream(200, &data)
     })?;

@@ -145,11 +145,9 @@ impl Said {
 
 fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(LONGEST_MESSAGE);
-    if end == text.len() {
-        text.to_owned()
-    } else {
-        format!("{}…", &text[..end])
-    }
+    let more = if end < text.len() { "…" } else { "" };
+    // The text will stand in a log, where it must not begin a line of its own.
+    text[..end].replace(char::is_control, " ") + more
 }
 
 /// The names are those that the vendors' references give, and that their servers were seen to send.
@@ -271,7 +269,7 @@ pub fn write(error: &Error) -> (u16, Vec<u8>) {
     };
     let body = Body {
         error: Shape {
-            message: error.message(),
+            message: &error.explained(),
             kind,
             param: error.param(),
             code,

@@ -19,7 +19,23 @@ pub mod splice;
 mod retry_after;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::depth;
+
+/// An upstream's JSON may nest this deep: it is passed on as it came, to clients that recurse.
+const MAX_DEPTH: usize = 128;
+
+/// Reads an object that will be passed on as it came: all of it must be text, and no deeper than clients bear,
+/// also where we do not look.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    if !text.trim_start().starts_with('{') {
+        return Err("it is no object".into());
+    }
+    depth::check(body, MAX_DEPTH).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
 
 /// `value` as JSON. Nothing written here can fail: keys are strings, and what is no number becomes `null`.
 fn encode(value: &impl Serialize) -> Bytes {

@@ -51,7 +51,11 @@ fn check(request: &Request) -> Result<()> {
             "is missing: at least one message is needed",
         ));
     }
-    let named = |text: &str| (1..=super::extension::LONGEST_NAME).contains(&text.len());
+    // Names stand in logs, where a line break would begin a line of the caller's own.
+    let named = |text: &str| {
+        (1..=super::extension::LONGEST_NAME).contains(&text.len())
+            && !text.chars().any(char::is_control)
+    };
     let names = [("model", Some(model)), ("user", request.user.as_ref())];
     if let Some((param, _)) = names
         .iter()
@@ -60,7 +64,7 @@ fn check(request: &Request) -> Result<()> {
         let most = super::extension::LONGEST_NAME;
         return Err(Error::invalid(
             *param,
-            format!("must be a string of 1 to {most} bytes"),
+            format!("must be a string of 1 to {most} bytes without control characters"),
         ));
     }
     let ranges = [

@@ -17,7 +17,7 @@ use candle_core::quantized::{GgmlType, QStorage, QTensor};
 use candle_core::{Device, Result};
 use rayon::prelude::*;
 
-/// Values that share one scale.
+/// Values that share a scale.
 const BLOCK: usize = BlockQ8_0::BLCK_SIZE;
 
 /// Rows that one task multiplies: enough that starting the task costs little beside it.
@@ -26,8 +26,9 @@ const ROWS_PER_TASK: usize = 64;
 /// A weight matrix, one row per output.
 pub(super) struct Matrix {
     rows: usize,
-    cols: usize,
-    blocks: Vec<BlockQ8_0>,
+    /// Blocks in a row.
+    blocks: usize,
+    weights: Vec<BlockQ8_0>,
 }
 
 impl Matrix {
@@ -39,8 +40,8 @@ impl Matrix {
     ) -> Result<Self> {
         let mut matrix = Self {
             rows: 0,
-            cols: 0,
-            blocks: Vec::new(),
+            blocks: 0,
+            weights: Vec::new(),
         };
         for name in names {
             matrix.push(content, file, name)?;
@@ -48,46 +49,41 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Reads a tensor some rows at a time, since the whole would take four bytes a value on its way.
     fn push<R: Read + Seek>(&mut self, content: &Content, file: &mut R, name: &str) -> Result<()> {
         let Some(info) = content.tensor_infos.get(name) else {
             candle_core::bail!("there is no tensor {name}");
         };
         let ((rows, cols), kind) = (info.shape.dims2()?, info.ggml_dtype);
-        let whole =
-            cols > 0 && cols.is_multiple_of(BLOCK) && cols.is_multiple_of(kind.block_size());
-        if !whole || (self.rows > 0 && cols != self.cols) {
+        let blocks = cols / BLOCK;
+        let whole = cols.is_multiple_of(BLOCK) && cols.is_multiple_of(kind.block_size());
+        if blocks == 0 || !whole || (self.rows > 0 && blocks != self.blocks) {
             candle_core::bail!("tensor {name} has rows of {cols} values");
         }
         let row_bytes = cols / kind.block_size() * kind.type_size();
         let size = rows.saturating_mul(row_bytes);
         let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(
-            content.tensor_data_offset.saturating_add(info.offset),
-        ))?;
+        let start = content.tensor_data_offset.saturating_add(info.offset);
+        file.seek(SeekFrom::Start(start))?;
         file.by_ref().take(size as u64).read_to_end(&mut bytes)?;
         if bytes.len() != size {
             candle_core::bail!("the file ends within tensor {name}");
         }
-        let start = self.blocks.len();
-        let blocks = cols / BLOCK;
-        self.blocks
+        let start = self.weights.len();
+        self.weights
             .resize(start + rows * blocks, BlockQ8_0::zeros());
-        self.blocks[start..]
+        // Some rows at a time, since the whole would take four bytes a value on its way.
+        self.weights[start..]
             .par_chunks_mut(ROWS_PER_TASK * blocks)
             .zip(bytes.par_chunks(ROWS_PER_TASK * row_bytes))
-            .try_for_each(|(blocks, bytes)| {
+            .try_for_each(|(weights, bytes)| {
                 let storage = QStorage::from_data(bytes.into(), &Device::Cpu, kind)?;
                 let tensor = QTensor::new(storage, (bytes.len() / row_bytes, cols))?;
-                let values = tensor
-                    .dequantize(&Device::Cpu)?
-                    .flatten_all()?
-                    .to_vec1::<f32>()?;
-                BlockQ8_0::from_float(&values, blocks);
+                let values = tensor.dequantize(&Device::Cpu)?.flatten_all()?;
+                BlockQ8_0::from_float(&values.to_vec1::<f32>()?, weights);
                 Result::Ok(())
             })?;
         self.rows += rows;
-        self.cols = cols;
+        self.blocks = blocks;
         Ok(())
     }
 
@@ -98,30 +94,29 @@ impl Matrix {
 
     /// How many inputs.
     pub(super) fn cols(&self) -> usize {
-        self.cols
+        self.blocks * BLOCK
     }
 
     /// Writes row `index` into `out`.
     pub(super) fn row(&self, index: usize, out: &mut [f32]) {
-        let blocks = self.cols / BLOCK;
-        BlockQ8_0::to_float(&self.blocks[index * blocks..][..blocks], out);
+        BlockQ8_0::to_float(&self.weights[index * self.blocks..][..self.blocks], out);
     }
 
-    /// The products of this matrix with every column-sized vector of `inputs`, one after the other.
+    /// The products of this matrix with every row-sized vector of `inputs`, one after the other.
     pub(super) fn mul(&self, inputs: &[f32]) -> Vec<f32> {
-        let blocks = self.cols / BLOCK;
-        let count = inputs.len() / self.cols;
-        let mut quantised = vec![BlockQ8_0::zeros(); count * blocks];
-        BlockQ8_0::from_float(inputs, &mut quantised);
+        let (cols, blocks) = (self.cols(), self.blocks);
+        let count = inputs.len() / cols;
+        let mut levels = vec![BlockQ8_0::zeros(); count * blocks];
+        BlockQ8_0::from_float(inputs, &mut levels);
         // A row meets all inputs while it is in the cache, so the result comes out row by row.
         let mut by_row = vec![0.0; self.rows * count];
         by_row
             .par_chunks_mut(ROWS_PER_TASK * count)
-            .zip(self.blocks.par_chunks(ROWS_PER_TASK * blocks))
+            .zip(self.weights.par_chunks(ROWS_PER_TASK * blocks))
             .for_each(|(out, rows)| {
                 for (out, row) in out.chunks_exact_mut(count).zip(rows.chunks_exact(blocks)) {
-                    for (out, input) in out.iter_mut().zip(quantised.chunks_exact(blocks)) {
-                        *out = BlockQ8_0::vec_dot(self.cols, row, input);
+                    for (out, input) in out.iter_mut().zip(levels.chunks_exact(blocks)) {
+                        *out = BlockQ8_0::vec_dot(cols, row, input);
                     }
                 }
             });

@@ -117,6 +117,11 @@ impl Client {
 /// Why there is no answer at all.
 fn unanswered(error: &legacy::Error, authority: &str) -> Error {
     let why = causes(error);
+    if exhausted(error) {
+        let message = format!("this machine has no resources left for a connection: {why}");
+        return Error::new(ErrorKind::Overloaded, message)
+            .with_retry_after(Some(Duration::from_secs(1)));
+    }
     if error.is_connect() {
         return Error::new(
             ErrorKind::Connect,
@@ -140,6 +145,23 @@ fn unanswered(error: &legacy::Error, authority: &str) -> Error {
             format!("{authority} closed the connection before it answered: {why}"),
         ),
     }
+}
+
+/// Whether our own descriptors, memory or ports ran out, which says nothing of the upstream.
+fn exhausted(error: &(dyn StdError + 'static)) -> bool {
+    // Of Linux: ENFILE, EMFILE, ENOMEM, EADDRNOTAVAIL.
+    const OURS: [i32; 4] = [23, 24, 12, 99];
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let code = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
+        if code.is_some_and(|code| OURS.contains(&code)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The chain below an error, outermost first.

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -130,7 +130,17 @@ fn sensitive(field: &str, value: &str) -> Result<HeaderValue, String> {
 impl Provider for OpenAiProvider {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Outcome>> {
         let endpoint = Arc::clone(&self.0);
-        async move { endpoint.call(&call).await }.boxed()
+        async move {
+            match endpoint.call(&call).await {
+                Ok(Outcome::Stream(deltas)) => {
+                    let hide = move |error| endpoint.hide(error);
+                    let deltas = deltas.map(move |delta| delta.map_err(&hide));
+                    Ok(Outcome::Stream(deltas.boxed()))
+                }
+                outcome => outcome.map_err(|error| endpoint.hide(error)),
+            }
+        }
+        .boxed()
     }
 }
 
@@ -181,7 +191,13 @@ impl Endpoint {
         request
     }
 
-    /// A refusal without our secrets: some servers repeat the key that they refuse, and the caller sees the
+    /// An error without our secrets, which some servers repeat.
+    fn hide(&self, error: Error) -> Error {
+        let secrets = self.secrets.iter();
+        secrets.fold(error, |error, secret| error.redacted(secret.expose()))
+    }
+
+    /// A refusal without our secrets, before it is cut: some servers repeat the key that they refuse, and the caller sees the
     /// refusal.
     fn redact(&self, mut body: Bytes) -> Bytes {
         for secret in &self.secrets {

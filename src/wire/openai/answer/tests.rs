@@ -110,7 +110,9 @@ fn cached_tokens_are_found_where_each_vendor_puts_them() {
 #[test]
 fn what_is_no_completion_is_malformed_and_says_why() {
     for (body, why) in [
-        (&b"<html>"[..], "expected value"),
+        (&b"<html>"[..], "no object"),
+        (b"[]", "no object"),
+        (b"{\"id\":\"\xff\",\"choices\":[]}", "utf-8"),
         (b"{}", "no choices"),
         (b"{\"choices\":null}", "no choices"),
         (b"{\"choices\":[{}]}", "missing field `message`"),

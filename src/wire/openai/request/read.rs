@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 use super::{MOST_ENTRIES, Request, check};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +19,8 @@ use crate::wire::openai::extension;
 
 /// A message repeats at most this much of what the caller wrote.
 const LONGEST_MESSAGE: usize = 240;
+/// Members we do not know are kept as values up to this many bytes.
+const LARGEST_REST: usize = 64 * 1024;
 
 /// Reads a client's request.
 ///
@@ -186,8 +189,12 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "user" => user = map.next_value()?,
                 "quorate" => extension = map.next_value()?,
                 _ => {
-                    let value = map.next_value()?;
-                    query.rest.insert(key.into_owned(), value);
+                    // A large one rides in the original bytes alone: as a tree it would be many times larger.
+                    let value: Box<RawValue> = map.next_value()?;
+                    if value.get().len() <= LARGEST_REST {
+                        let value = serde_json::from_str(value.get()).map_err(A::Error::custom)?;
+                        query.rest.insert(key.into_owned(), value);
+                    }
                 }
             }
         }
