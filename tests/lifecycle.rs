@@ -251,3 +251,44 @@ async fn a_provider_that_was_removed_and_comes_back_remembers() {
     assert_eq!(learned(&world), known);
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_stream_that_outlives_the_shutdown_ends_with_an_error_and_the_doors_refuse() {
+    let dir = TempDir::new().unwrap();
+    let script = "{ answer = \"a b c d e f g h\", chunk_ms = 400 }";
+    let mut daemon = Daemon::start(dir.path(), &scripted("east", script)).await;
+    // The patience of `[server]` is the file's; the test has to wait less.
+    let text = std::fs::read_to_string(&daemon.config).unwrap();
+    std::fs::write(
+        &daemon.config,
+        text.replace("[server]", "[server]\nshutdown_timeout = \"300ms\""),
+    )
+    .unwrap();
+    assert!(
+        Rpc::connect(&daemon.socket)
+            .await
+            .call("reload", &Value::Null)
+            .await["result"]
+            .is_object()
+    );
+    let http = daemon.http;
+    let running = tokio::spawn(async move {
+        let stream = tokio::net::TcpStream::connect(http).await.unwrap();
+        let request = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
+        let body = chat_stream("east/m1", "?").to_string();
+        support::send(stream, request.body(body.into()).unwrap())
+            .await
+            .unwrap()
+    });
+    while daemon.metric("quorate_permits_in_use").await < 1.0 {}
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.signal("TERM");
+    let reply = running.await.unwrap();
+    let last: Value = serde_json::from_str(reply.events().last().unwrap()).unwrap();
+    assert_eq!(
+        last["error"]["quorate"]["kind"], "overloaded",
+        "{}",
+        reply.body
+    );
+    assert_eq!(daemon.ended().await, Some(0));
+}

@@ -289,3 +289,63 @@ async fn a_web_page_may_not_ask_a_door_without_keys() {
         assert_eq!(status == 200, allowed, "{header}: {value} gave {status}");
     }
 }
+
+#[tokio::test]
+async fn a_key_judges_its_own_decisions_only_and_each_moves_what_is_learned_once() {
+    let key = |user: &str, key: &str| {
+        let hash = quorate::gateway::auth::hash(key);
+        format!("[[keys]]\nuser = \"{user}\"\nhash = \"{hash}\"\n")
+    };
+    let providers = "[[providers]]\nname = \"east\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n";
+    let toml = [
+        key("alice", "qk-alice"),
+        key("bob", "qk-bob"),
+        providers.into(),
+    ]
+    .concat();
+    let world = World::start(&toml, Vec::new()).await;
+    let post = async |path: &str, key: &str, body: Value| {
+        let request = hyper::Request::post(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {key}"));
+        let request = request.body(body.to_string().into()).unwrap();
+        world.send(request).await.unwrap()
+    };
+    let reply = post("/v1/chat/completions", "qk-bob", chat("east/m1", "?")).await;
+    let decision = reply.header("x-quorate-decision").to_owned();
+    let judge = |score: f64, source: &str| json!({ "decision": decision, "score": score, "source": source });
+    let foreign = post("/v1/feedback", "qk-alice", judge(0.0, "s")).await;
+    assert_eq!((foreign.status, foreign.kind().as_str()), (400, "invalid"));
+    let own = post("/v1/feedback", "qk-bob", judge(0.0, "s")).await;
+    assert_eq!(own.json()["outcome"], "recorded", "{}", own.body);
+    for source in 0..20 {
+        let more = post("/v1/feedback", "qk-bob", judge(0.0, &source.to_string())).await;
+        assert_eq!(more.json()["outcome"], "repeated");
+    }
+    world
+        .until("learned", async |w| {
+            w.deployment("east/m1")["quality"]["evidence"]
+                .as_f64()
+                .unwrap()
+                > 0.0
+        })
+        .await;
+    assert!(
+        world.deployment("east/m1")["quality"]["evidence"]
+            .as_f64()
+            .unwrap()
+            <= 1.0
+    );
+}
+
+#[tokio::test]
+async fn a_model_name_cannot_begin_a_line_of_the_log() {
+    let (world, _) = World::scripted("", &[("east/m1", json!({}))]).await;
+    let reply = world.chat("x\n2026-01-01 ERROR forged", "?").await;
+    assert_eq!((reply.status, reply.kind().as_str()), (400, "invalid"));
+    assert!(
+        reply.body.contains("model: must be a string"),
+        "{}",
+        reply.body
+    );
+}
