@@ -36,8 +36,8 @@ pub(super) enum Message {
     Tick,
     /// Write everything now and tell when done.
     Flush(oneshot::Sender<()>),
-    /// A write ended; rows that could not be written come back.
-    Written(Result<(), (String, Vec<DecisionRow>)>),
+    /// A write ended: so many rows are down, or the rows that could not be written come back.
+    Written(Result<usize, (String, Vec<DecisionRow>)>),
     /// New settings.
     Configure(Settings),
     /// See [`Heartbeat`].
@@ -165,16 +165,23 @@ impl LedgerActor {
                 forget_old(&mut store, &settings);
             }
             drop(store);
-            let _ = myself.send_message(Message::Written(written.map_err(|error| (error, rows))));
+            let _ = myself.send_message(Message::Written(match written {
+                Ok(()) => Ok(rows.len()),
+                Err(error) => Err((error, rows)),
+            }));
         });
     }
 
-    fn written(&self, outcome: Result<(), (String, Vec<DecisionRow>)>, state: &mut State) {
+    fn written(&self, outcome: Result<usize, (String, Vec<DecisionRow>)>, state: &mut State) {
         state.writing = false;
         telemetry::ledger_wrote(outcome.is_ok());
         let mut failure = self.shared.failure.lock();
         match outcome {
-            Ok(()) => *failure = None,
+            Ok(rows) => {
+                *failure = None;
+                let before = self.shared.pending.fetch_sub(rows, Ordering::Relaxed);
+                telemetry::ledger_pending(before.saturating_sub(rows));
+            }
             Err((error, mut rows)) => {
                 if failure.is_none() {
                     tracing::warn!(%error, "the ledger cannot be written; queries go on without it");
@@ -189,15 +196,6 @@ impl LedgerActor {
                 }
             }
         }
-        drop(failure);
-        self.count(state);
-    }
-
-    fn count(&self, state: &State) {
-        self.shared
-            .pending
-            .store(state.rows.len(), Ordering::Relaxed);
-        telemetry::ledger_pending(state.rows.len());
     }
 }
 
@@ -211,6 +209,8 @@ impl Actor for LedgerActor {
         _: ActorRef<Message>,
         settings: Settings,
     ) -> Result<State, ActorProcessingErr> {
+        // Rows that were on their way to an earlier incarnation are lost with its mailbox.
+        self.shared.pending.store(0, Ordering::Relaxed);
         let now = Instant::now();
         Ok(State {
             settings,
