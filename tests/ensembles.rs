@@ -150,10 +150,7 @@ async fn best_takes_the_member_with_the_highest_learned_quality() {
         "from c"
     );
     // Its vote also weighs more than one other.
-    let (weighted, _) = (
-        world.post("/v1/chat/completions", &ask("weighted")).await,
-        (),
-    );
+    let weighted = world.post("/v1/chat/completions", &ask("weighted")).await;
     assert_eq!(weighted.content(), "from c");
 }
 

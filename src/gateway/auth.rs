@@ -6,7 +6,7 @@ use crate::id::UserId;
 use crate::query::Lane;
 
 /// Who may enter over HTTP. Without keys everybody may: the door is on loopback then.
-pub struct Auth(Vec<Key>);
+pub struct Auth<'a>(&'a [Key]);
 
 /// Somebody who entered.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +29,10 @@ pub fn hash(key: &str) -> String {
     format!("blake3:{}", blake3::hash(key.as_bytes()).to_hex())
 }
 
-impl Auth {
+impl<'a> Auth<'a> {
     /// With these keys.
-    pub fn new(keys: &[Key]) -> Self {
-        Self(keys.to_vec())
+    pub fn new(keys: &'a [Key]) -> Self {
+        Self(keys)
     }
 
     /// Whether anybody must show a key.
@@ -134,19 +134,20 @@ impl Caller {
 mod tests {
     use super::*;
 
-    fn auth() -> Auth {
+    /// What the door makes of somebody who shows this to a door with one key.
+    fn shown(authorization: Option<&str>) -> Result<Caller> {
         let key = Key {
             user: "alice".into(),
             hash: hash("qk-secret"),
             lane: Some(Lane::Normal),
             admin: false,
         };
-        Auth::new(&[key])
+        Auth::new(&[key]).http(authorization, "127.0.0.1")
     }
 
     #[test]
     fn a_key_outranks_the_user_field() {
-        let caller = auth().http(Some("Bearer qk-secret"), "127.0.0.1").unwrap();
+        let caller = shown(Some("Bearer qk-secret")).unwrap();
         assert_eq!(caller.user(Some("mallory")).as_str(), "alice");
     }
 
@@ -159,30 +160,30 @@ mod tests {
 
     #[test]
     fn a_wrong_or_missing_key_is_refused() {
-        for shown in [
+        for value in [
             None,
             Some("Bearer qk-wrong"),
             Some("Basic qk-secret"),
             Some("qk-secret"),
         ] {
             assert_eq!(
-                auth().http(shown, "127.0.0.1").unwrap_err().kind(),
+                shown(value).unwrap_err().kind(),
                 ErrorKind::Auth,
-                "{shown:?}"
+                "{value:?}"
             );
         }
     }
 
     #[test]
     fn only_an_admins_key_sees_what_others_do() {
-        let caller = auth().http(Some("Bearer qk-secret"), "127.0.0.1").unwrap();
+        let caller = shown(Some("Bearer qk-secret")).unwrap();
         assert!(caller.check_admin().is_err());
         assert!(Caller::peer(1000).check_admin().is_ok());
     }
 
     #[test]
     fn a_lane_above_the_keys_own_is_refused() {
-        let caller = auth().http(Some("bearer qk-secret"), "127.0.0.1").unwrap();
+        let caller = shown(Some("bearer qk-secret")).unwrap();
         assert!(caller.check_lane(Lane::Urgent).is_err());
         assert!(caller.check_lane(Lane::Normal).is_ok());
         assert!(caller.check_lane(Lane::Batch).is_ok());

@@ -33,7 +33,6 @@ use crate::supervisor::{
 };
 use crate::telemetry;
 
-use auth::Auth;
 use listener::Slot;
 
 /// What the host lends to the doors.
@@ -63,11 +62,6 @@ impl Doors {
     /// The limits in force.
     pub fn server(&self) -> Server {
         self.orchestrator.config().server.clone()
-    }
-
-    /// Who may enter, under the configuration in force.
-    pub fn auth(&self) -> Auth {
-        Auth::new(&self.orchestrator.config().keys)
     }
 
     /// Returns when the doors close.

@@ -30,7 +30,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
-use super::auth::Caller;
+use super::auth::{Auth, Caller};
 use super::io::Patient;
 use super::listener::{Loop, Slot};
 use super::{Doors, Entry};
@@ -141,7 +141,8 @@ struct Asked {
 impl Asked {
     /// Reads the body within the configured bounds.
     async fn body(self) -> Result<(Bytes, Caller, Arc<Doors>)> {
-        let server = self.doors.server();
+        let config = self.doors.orchestrator.config();
+        let server = &config.server;
         let body = self.request.into_body();
         let body = body::read(body, server.max_body, server.read_timeout).await?;
         Ok((body, self.caller, self.doors))
@@ -170,7 +171,8 @@ async fn route(
         "/readyz" => return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
         _ => {}
     }
-    let auth = doors.auth();
+    let config = doors.orchestrator.config();
+    let auth = Auth::new(&config.keys);
     let caller = match origin {
         Origin::Socket(caller) => caller,
         Origin::Tcp(address) => {
