@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate::dispatcher::{Dispatcher, Limits};
+use quorate::ensembler::merge::compare::Form;
 use quorate::ensembler::merge::{Vote, plurality};
 use quorate::id::UserId;
 use quorate::resilience::{Breaker, BreakerConfig, Verdict};
@@ -153,7 +154,7 @@ fn automata(c: &mut Criterion) {
                 order,
             })
             .collect();
-        bench.iter(|| black_box(plurality::merge(&votes)));
+        bench.iter(|| black_box(plurality::merge(&votes, &Form::FREE)));
     });
 }
 

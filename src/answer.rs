@@ -306,6 +306,9 @@ pub struct Report {
     /// Who said what, for an ensemble.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberReport>,
+    /// How an ensemble went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<EnsembleReport>,
     /// Share of the members that stand behind the answer, 0..=1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
@@ -318,6 +321,21 @@ pub struct Report {
     /// A word to the reader about the answer, e.g. that a tiny local model wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// How an ensemble went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EnsembleReport {
+    /// Members that were asked.
+    pub calls: usize,
+    /// Members that did not have to be asked, or whose call was ended early.
+    pub saved: usize,
+    /// Why it stopped: `everybody` was heard, the outcome was `decided`, the answer `confident`, no further vote
+    /// `not_worth_it`, or the `deadline` came.
+    pub stopped: &'static str,
+    /// Digest of what was learned of its votes; none if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// What one member of an ensemble did.
@@ -335,6 +353,12 @@ pub struct MemberReport {
     pub error: Option<String>,
     /// Whether its answer is in the group that won.
     pub chosen: bool,
+    /// Which answer it gave: members of one number said the same. `None` for none that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u8>,
+    /// Tokens it wrote, if they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
     /// Milliseconds until it answered.
     pub ms: f64,
 }

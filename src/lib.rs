@@ -16,11 +16,14 @@
 //! - [`ensembler`]: asks several and merges their answers.
 //! - [`executor`]: walks a plan: attempts, retries, fallbacks, hedges. The only layer that retries.
 //! - [`provider`]: one actor per deployment with its breaker, limits and learned state; adapters per wire.
+//! - [`learner`]: what is learned of several deployments together: the worth of votes, experiments.
 //! - [`ledger`]: decisions and learned state, durable, off the answer's path.
 //!
 //! What they stand on: [`supervisor`] (the tree that restarts what dies), [`resilience`] and [`learning`]
 //! (automata and estimators, pure), [`wire`] (formats that clients and providers share), [`config`],
 //! [`models`] (weights of local models) and [`telemetry`] (every metric and span name).
+//!
+//! Beside the way: [`eval`] replays recorded answers through all of it and measures what comes out.
 //!
 //! Words that every room speaks: [`query`], [`answer`], [`error`], [`id`].
 
@@ -40,9 +43,11 @@ pub mod config;
 pub mod dispatcher;
 pub mod ensembler;
 pub mod error;
+pub mod eval;
 pub mod executor;
 pub mod gateway;
 pub mod id;
+pub mod learner;
 pub mod learning;
 pub mod ledger;
 pub mod models;
@@ -59,6 +64,6 @@ pub use answer::{Answer, Delta, Deltas};
 pub use config::Config;
 pub use ensembler::merge::Strategy;
 pub use error::{Error, ErrorKind, Result};
-pub use orchestrator::{Event, Feedback, Orchestrator};
+pub use orchestrator::{Event, Evidence, Feedback, Orchestrator};
 pub use provider::{Call, Deployment, Outcome, Provider};
 pub use query::{Lane, Message, Query, TaskKind};

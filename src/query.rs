@@ -44,8 +44,10 @@ pub struct Query {
     pub deadline: Option<Instant>,
     /// A conversation that should stay with its deployment.
     pub session: Option<String>,
-    /// What kind of work this is, if the caller knows.
+    /// What kind of work this is, if the caller knows; else the orchestrator finds out.
     pub task: Option<TaskKind>,
+    /// The caller's own, finer name for the kind of work, 1 to 64 bytes; what is learned is kept by it.
+    pub topic: Option<String>,
     /// What the caller wants of routing.
     pub routing: Routing,
 }
@@ -73,6 +75,7 @@ impl Query {
             deadline: None,
             session: None,
             task: None,
+            topic: None,
             routing: Routing::default(),
         }
     }
@@ -89,6 +92,18 @@ impl Query {
         let bytes: usize = self.messages.iter().map(Message::weight).sum();
         let tools: usize = self.tools.len() * 200;
         u32::try_from((bytes + tools) / 4 + 4 * self.messages.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The last thing that the user said, if it has text.
+    pub fn question(&self) -> Option<String> {
+        let last = self.messages.iter().rev();
+        let last = last.filter(|message| message.role == Role::User).map(Message::text);
+        last.into_iter().find(|text| !text.is_empty())
+    }
+
+    /// The kind of work by its finest name: the caller's topic, else the kind's.
+    pub fn label(&self) -> Option<&str> {
+        self.topic.as_deref().or(self.task.map(TaskKind::name))
     }
 
     /// What a deployment must be able to do to serve this query.
@@ -410,6 +425,8 @@ pub struct Routing {
     pub merge: Option<Strategy>,
     /// How many members must have answered.
     pub quorum: Option<usize>,
+    /// Ask and hear every member of an ensemble, whatever is decided before: to learn from it.
+    pub everyone: bool,
     /// Put the plan into the answer.
     pub explain: bool,
     /// Dollars this query may cost at most, estimated before each call.

@@ -15,7 +15,7 @@
 //! - `output`: what is written where, `table` for columns; `failure`: what went wrong, and the exit
 //!   code.
 //! - `serve`, `ask`, `chat`, `models`, `status`, `check`, `reload`, `stop`, `keys`, `feedback`,
-//!   `completions`: one command each; `log` and `metrics` are what only `serve` installs.
+//!   `eval`, `completions`: one command each; `log` and `metrics` are what only `serve` installs.
 //!
 //! # Exit codes
 //!
@@ -38,6 +38,7 @@ mod completions;
 mod connection;
 mod discover;
 mod download;
+mod eval;
 mod explain;
 mod failure;
 mod feedback;
@@ -109,6 +110,8 @@ enum Command {
     Keys(keys::Keys),
     /// Tell how good an answer was
     Feedback(feedback::Feedback),
+    /// Replay recorded answers and measure routing and ensembles
+    Eval(eval::Eval),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -144,6 +147,7 @@ pub async fn run(args: Args) -> Exit {
         Command::Stop(stop) => stop.run(&global, out).await,
         Command::Keys(keys) => keys.run(out),
         Command::Feedback(feedback) => feedback.run(&global, out).await,
+        Command::Eval(eval) => eval.run(&global, out).await,
         Command::Completions(completions) => completions.run(&mut Args::command(), out),
     };
     done.map_or_else(|failure| out.failed(&failure), |()| Exit::Done)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ensembler::merge::Strategy;
+use crate::learning::votes::Target as VoteTarget;
 
 use super::reader::Target;
 use super::section::Section;
@@ -17,16 +18,29 @@ pub struct Ensemble {
     /// How their answers become one. Default `plurality`.
     pub merge: Strategy,
     /// How many must have answered, 1 to the number of members. Defaults to more than half of them, and
-    /// to 1 for `first`, which wants no second answer.
+    /// to 1 for `first`, `adaptive` and `cascade`, which may want no second answer.
     pub quorum: usize,
     /// How long the members may take, 1 ms to 24 h, within the query's own deadline.
     pub deadline: Option<Duration>,
     /// Dollars one query may cost at most, estimated before each call; above 0 up to 10,000.
     pub max_cost: Option<f64>,
+    /// How many members are asked at first, 1 to their number; more are asked while that is worth it. Default
+    /// 1 for `adaptive` and `cascade`, else all of them.
+    pub wave: usize,
+    /// The confidence at which `adaptive` and `cascade` ask nobody more, 0.5 to 1. Default 0.95.
+    pub stop: f64,
+    /// Dollars that one more right answer is worth to `adaptive` and `cascade`, 0.000001 to 1,000.
+    pub worth: Option<f64>,
+    /// What `adaptive` and `cascade` are tuned to instead, from past rounds: `target_cost`, dollars a query on
+    /// average, or `target_accuracy`, 0.01 to 1.
+    pub target: Option<VoteTarget>,
     /// The deployment or alias that judges or writes; needed by `judge` and `synthesize`, and refused
     /// with any other merge.
     pub judge: Option<String>,
 }
+
+/// The confidence at which nobody more is asked.
+pub const DEFAULT_STOP: f64 = 0.95;
 
 pub(super) fn read(root: &mut Section<'_>) -> BTreeMap<String, Ensemble> {
     root.named_tables("ensembles", name, ensemble)
@@ -44,9 +58,25 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
     );
     let max_cost = section.float("max_cost", 1e-6..=10_000.0);
     let judge = section.name("judge", Target::Model);
+    let wave = section.integer("wave", 1..=members.as_ref().map_or(32, Vec::len));
+    let stop = section.float("stop", 0.5..=1.0);
+    let worth = section.float("worth", 1e-6..=1000.0);
+    let target_cost = section.float("target_cost", 1e-6..=1000.0);
+    let target_accuracy = section.float("target_accuracy", 0.01..=1.0);
+    let knobs = ["worth", "target_cost", "target_accuracy"];
+    let knobs: Vec<&str> = knobs.into_iter().filter(|key| section.given(key)).collect();
+    if let [_, second, ..] = knobs.as_slice() {
+        section.fail(second, "only one of worth, target_cost and target_accuracy can be set");
+    }
 
     if merge.is_some() || !section.given("merge") {
         let merge = merge.unwrap_or_default();
+        let stepwise = matches!(merge, Strategy::Adaptive | Strategy::Cascade);
+        for key in ["stop", "worth", "target_cost", "target_accuracy"] {
+            if !stepwise && section.given(key) {
+                section.fail(key, "only merge = \"adaptive\" and \"cascade\" have one");
+            }
+        }
         let judged = matches!(merge, Strategy::Judge | Strategy::Synthesize);
         if judged && !section.given("judge") {
             let message = format!("is missing: merge = \"{}\" needs a model", merge);
@@ -61,13 +91,15 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
     }
     let members = members?;
     let merge = merge.unwrap_or_default();
-    let needed = if merge == Strategy::First {
-        1
-    } else {
-        members.len() / 2 + 1
-    };
+    let target = target_cost
+        .map(VoteTarget::Cost)
+        .or(target_accuracy.map(VoteTarget::Accuracy));
     Some(Ensemble {
-        quorum: quorum.unwrap_or(needed),
+        quorum: quorum.unwrap_or(merge.quorum(members.len())),
+        wave: wave.unwrap_or(merge.wave(members.len())),
+        stop: stop.unwrap_or(DEFAULT_STOP),
+        worth,
+        target,
         members,
         merge,
         deadline,

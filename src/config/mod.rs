@@ -18,6 +18,7 @@
 
 mod admission;
 mod ensembles;
+mod experiments;
 mod keys;
 mod layers;
 mod ledger;
@@ -46,7 +47,8 @@ use serde::Serialize;
 use crate::provider::deployment::Deployment;
 
 pub use admission::Admission;
-pub use ensembles::Ensemble;
+pub use ensembles::{DEFAULT_STOP, Ensemble};
+pub use experiments::{Experiment, ExperimentVariant};
 pub use keys::Key;
 pub use ledger::Ledger;
 pub use log::{Format, Log};
@@ -88,6 +90,8 @@ pub struct Config {
     pub models: BTreeMap<String, Alias>,
     /// `[ensembles.<name>]`: ensembles by name.
     pub ensembles: BTreeMap<String, Ensemble>,
+    /// `[experiments.<name>]`: experiments by name.
+    pub experiments: BTreeMap<String, Experiment>,
 }
 
 impl Default for Config {
@@ -111,6 +115,7 @@ impl Config {
             providers: Vec::new(),
             models: BTreeMap::new(),
             ensembles: BTreeMap::new(),
+            experiments: BTreeMap::new(),
         }
     }
 
@@ -163,14 +168,16 @@ impl Config {
             .map(|deployment| deployment.id.to_string())
             .collect();
         let aliases = config.models.keys().cloned().collect();
-        reader.check_references(&offered, &aliases);
+        let ensembles = config.ensembles.keys();
+        let ensembles = ensembles.map(|name| format!("ensemble/{name}")).collect();
+        reader.check_references(&offered, &aliases, &ensembles);
         reader.finish(config)
     }
 
     fn read(root: &mut Section<'_>) -> Self {
         let keys = keys::read(root);
         let resilience = Resilience::read(root);
-        Self {
+        let mut config = Self {
             server: Server::read(root, !keys.is_empty()),
             keys,
             admission: Admission::read(root),
@@ -181,7 +188,10 @@ impl Config {
             resilience,
             models: models::read(root),
             ensembles: ensembles::read(root),
-        }
+            experiments: BTreeMap::new(),
+        };
+        config.experiments = experiments::read(root, &config.ensembles);
+        config
     }
 
     /// Every deployment of every provider, in the order of the configuration.

@@ -250,8 +250,8 @@ fn headers(section: &mut Section<'_>, has_key: bool) -> BTreeMap<String, Secret>
 }
 
 fn provider_name(text: &str) -> Result<String, String> {
-    if text == "ensemble" {
-        return Err("must not be 'ensemble': that prefix names ensembles".into());
+    if matches!(text, "ensemble" | "experiment") {
+        return Err(format!("must not be '{text}': that prefix names {text}s"));
     }
     word(text)
 }

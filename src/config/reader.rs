@@ -21,13 +21,17 @@ pub(super) struct Reader<'a> {
     references: RefCell<Vec<Reference>>,
 }
 
-/// What a name may refer to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What a name may refer to, each more than the one before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     /// `provider/model`.
     Deployment,
     /// That, or an alias.
     Model,
+    /// That, or `auto`.
+    Single,
+    /// That, or an ensemble.
+    Any,
 }
 
 /// A name to be looked up once everything is known.
@@ -69,17 +73,34 @@ impl<'a> Reader<'a> {
     }
 
     /// Complains about every name that refers to nothing.
-    pub fn check_references(&self, deployments: &BTreeSet<String>, aliases: &BTreeSet<String>) {
+    pub fn check_references(
+        &self,
+        deployments: &BTreeSet<String>,
+        aliases: &BTreeSet<String>,
+        ensembles: &BTreeSet<String>,
+    ) {
+        let auto = "auto".to_owned();
         for reference in self.references.borrow().iter() {
             let name = &reference.name;
-            let alias = reference.target == Target::Model;
-            if deployments.contains(name) || (alias && aliases.contains(name)) {
+            let reach = reference.target;
+            let offered = || {
+                let aliases = aliases.iter().filter(|_| reach >= Target::Model);
+                let auto = Some(&auto).filter(|_| reach >= Target::Single);
+                let ensembles = ensembles.iter().filter(|_| reach >= Target::Any);
+                deployments
+                    .iter()
+                    .chain(aliases)
+                    .chain(auto)
+                    .chain(ensembles)
+            };
+            if offered().any(|known| known == name) {
                 continue;
             }
-            let offered = || deployments.iter().chain(aliases.iter().filter(|_| alias));
             let wrong = match reference.target {
                 Target::Deployment => format!("no provider offers '{name}'"),
                 Target::Model => format!("'{name}' is neither a deployment nor an alias"),
+                Target::Single => format!("'{name}' is no deployment, alias or 'auto'"),
+                Target::Any => format!("'{name}' is no deployment, alias, ensemble or 'auto'"),
             };
             let hint = hint(name, offered().map(String::as_str));
             let message = format!("{wrong}{hint}; offered: {}", list(offered()));

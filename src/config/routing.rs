@@ -12,6 +12,15 @@ pub struct Routing {
     pub latency: f64,
     /// Weight of expected cost, 0 to 100. Default 0.3.
     pub cost: f64,
+    /// Share of the queries of each kind of work that may go to others than the best known, to learn of them; 0
+    /// to 1. Default 0.1. The first few of each kind are free. Urgent queries and sessions never explore.
+    pub explore: f64,
+    /// Nobody is tried whose quality is surely below this share of the best's, 0 to 1. Default 0.8.
+    pub floor: f64,
+    /// Whether the kind of work is found out where a query does not say it. Default true.
+    pub classify: bool,
+    /// What the draws of exploring are derived from, with each query's id. Default 0.
+    pub seed: u64,
     /// Deployments in the order they are tried where scores cannot tell; empty (the default) is the
     /// order of the providers.
     pub order: Vec<String>,
@@ -23,6 +32,10 @@ impl Default for Routing {
             quality: 1.0,
             latency: 0.3,
             cost: 0.3,
+            explore: 0.1,
+            floor: 0.8,
+            classify: true,
+            seed: 0,
             order: Vec::new(),
         }
     }
@@ -41,6 +54,14 @@ impl Routing {
                     .float("latency", weights.clone())
                     .unwrap_or(defaults.latency),
                 cost: section.float("cost", weights).unwrap_or(defaults.cost),
+                explore: section
+                    .float("explore", 0.0..=1.0)
+                    .unwrap_or(defaults.explore),
+                floor: section.float("floor", 0.0..=1.0).unwrap_or(defaults.floor),
+                classify: section.flag("classify").unwrap_or(defaults.classify),
+                seed: section
+                    .integer("seed", 0..=u64::from(u32::MAX))
+                    .unwrap_or(defaults.seed),
                 order: section
                     .names("order", Target::Deployment, 0..=1000)
                     .unwrap_or(defaults.order),

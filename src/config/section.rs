@@ -1,6 +1,7 @@
 //! One table, whose keys are taken out one by one so that what remains is unknown.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Reader, hint, list};
@@ -161,12 +162,40 @@ impl<'a> Section<'a> {
             Value::List(items) => Ok(items.clone()),
             _ => Err(format!("must be an array of tables, [[{key}]]")),
         });
+        self.each(key, &items.unwrap_or_default(), &mut read)
+    }
+
+    /// A list of so many tables, without those that cannot be read.
+    pub fn counted_tables<T>(
+        &mut self,
+        key: &'static str,
+        count: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let (from, to) = (count.start(), count.end());
+        let items = self.get(key, |_, node| match &node.value {
+            Value::List(items) if count.contains(&items.len()) => Ok(items.clone()),
+            Value::List(items) => Err(format!(
+                "must be a list of {from} to {to} tables, not {}",
+                items.len()
+            )),
+            _ => Err(format!("must be a list of {from} to {to} tables")),
+        })?;
+        Some(self.each(key, &items, &mut read))
+    }
+
+    fn each<T>(
+        &self,
+        key: &str,
+        items: &[Node],
+        read: &mut impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
         let mut found = Vec::new();
-        for (index, item) in items.unwrap_or_default().iter().enumerate() {
+        for (index, item) in items.iter().enumerate() {
             let path = self.key(&format!("{key}[{index}]"));
             match entries(item) {
                 Ok(entries) => {
-                    found.extend(self.below(path, &item.origin, entries).read(&mut read));
+                    found.extend(self.below(path, &item.origin, entries).read(&mut *read));
                 }
                 Err(message) => self.reader.fail(&item.origin, &path, message),
             }

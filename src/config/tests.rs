@@ -99,6 +99,45 @@ fn the_form_of_the_first_page_is_understood() {
 }
 
 #[test]
+fn an_experiment_needs_no_more_than_its_variants() {
+    let text = format!(
+        "{EAST}models = ['a', 'b']
+        [models.fast]
+        use = ['east/a']
+        [ensembles.panel]
+        members = ['east/a', 'east/b']
+        [experiments.tone]
+        applies_to = ['fast', 'auto']
+        variants = [
+            {{ name = 'plain', use = 'fast', min_share = 0.5 }},
+            {{ name = 'terse', use = 'fast', system = 'Be brief.' }},
+            {{ name = 'panel', use = 'ensemble/panel', merge = 'best' }},
+        ]"
+    );
+    let config = parse(&text).unwrap();
+    let tone = &config.experiments["tone"];
+    assert_eq!(tone.applies_to, ["fast", "auto"]);
+    assert_eq!(tone.variants[2].model, "ensemble/panel");
+    let shares: Vec<f64> = tone.variants.iter().map(|one| one.min_share).collect();
+    assert_eq!(shares, [0.5, 0.05, 0.05]);
+    let definition = tone.definition("tone");
+    assert_eq!(definition.validate(), Ok(()));
+    assert_eq!(
+        (definition.min_samples, definition.max_samples),
+        (30, 20_000)
+    );
+
+    let prints = |config: &Config| -> Vec<u64> {
+        let variants = config.experiments["tone"].definition("tone").variants;
+        variants.iter().map(|variant| variant.fingerprint).collect()
+    };
+    let changed = parse(&text.replace("Be brief.", "Be brief!")).unwrap();
+    let (before, after) = (prints(&config), prints(&changed));
+    assert_eq!((before[0], before[2]), (after[0], after[2]));
+    assert_ne!(before[1], after[1], "another prompt is another variant");
+}
+
+#[test]
 fn a_deployment_has_its_models_limits_and_else_its_providers() {
     let config = parse(&format!(
         "[resilience]\nidle_timeout = '7s'\n{EAST}

@@ -1,5 +1,6 @@
 //! One ensemble: asks its members at once, stops as soon as the outcome stands, merges.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,14 +8,16 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::merge::{self, Strategy, Vote, judge, plurality, synthesize};
-use super::{Job, Merged};
-use crate::answer::{Answer, MemberReport};
+use super::merge::compare;
+use super::merge::{self, Strategy, Vote, judge, synthesize};
+use super::steering::{Heard, Steering, Step, Why};
+use super::{Job, Lesson, Merged};
+use crate::answer::{Answer, EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
 use crate::executor::{Committed, Executed};
 use crate::id::DeploymentId;
 use crate::provider::Cell;
-use crate::query::{Message, Query, Role};
+use crate::query::{Message, Query};
 use crate::router::Plan;
 use crate::telemetry;
 
@@ -50,8 +53,9 @@ pub(super) async fn run(job: Job) -> Result<Merged> {
     if job.plan.merge == Strategy::First && job.stream {
         return race(&job, &asked, deadline).await;
     }
-    let ballots = poll(&job, &asked, deadline).await;
-    conclude(job, ballots, &asked).await
+    let steering = Steering::new(&job.plan, &job.query, job.course.as_ref());
+    let polled = poll(&job, &steering, &asked, deadline).await;
+    conclude(&job, &steering, polled).await
 }
 
 /// The members that the cost cap lets us ask, in the plan's order. What has no price costs nothing here.
@@ -96,12 +100,9 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
                 for (place, member) in job.plan.members.iter().enumerate() {
                     let failure = failures.iter().find(|(failed, _)| *failed == place);
                     let error = failure.map(|(_, error)| error);
-                    members.push(absent(
-                        member,
-                        asked.contains(&place),
-                        error,
-                        started.elapsed(),
-                    ));
+                    let asked = asked.contains(&place);
+                    let why = if asked { None } else { Some("max_cost") };
+                    members.push(absent(member, why, error, started.elapsed()));
                 }
                 let Executed {
                     committed,
@@ -116,6 +117,8 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
                     content: None,
                     error: None,
                     chosen: true,
+                    group: None,
+                    tokens: None,
                     ms: started.elapsed().as_secs_f64() * 1e3,
                 };
                 return Ok(Merged {
@@ -127,6 +130,8 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
                     attempts,
                     note: None,
                     cost: None,
+                    report: None,
+                    lesson: None,
                 });
             }
             Err(error) => failures.push((index, error)),
@@ -139,162 +144,172 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
     ))
 }
 
-/// Asks every member and gathers what they say until the outcome stands.
-async fn poll(job: &Job, asked: &[usize], deadline: Instant) -> Vec<Ballot> {
+/// What was asked, and what came of it.
+struct Polled {
+    ballots: Vec<Ballot>,
+    /// Who was asked, by place, in order.
+    asked: Vec<usize>,
+    /// Who could be afforded.
+    open: Vec<usize>,
+    /// Why no more; `None` at the deadline, or when the quorum is out of reach.
+    why: Option<Why>,
+}
+
+/// Asks members as steering says, and gathers what they say until it is enough.
+async fn poll(job: &Job, steering: &Steering<'_>, open: &[usize], deadline: Instant) -> Polled {
     let started = Instant::now();
-    let mut running: FuturesUnordered<_> = asked
-        .iter()
-        .map(|&index| {
-            let cells = job.plan.members[index].cells();
-            async move {
-                let result = job.executor.run(&cells, &job.query, false, deadline).await;
-                let result = match result {
-                    Ok(executed) => executed.whole().await,
-                    Err(error) => Err(error),
-                };
-                let result = result.map(|(answer, cell, attempts)| Given {
-                    answer,
-                    cell,
-                    attempts,
-                });
-                Ballot {
-                    index,
-                    took: started.elapsed(),
-                    result,
-                }
+    let ask = |place: usize| {
+        let cells = job.plan.members[place].cells();
+        async move {
+            let result = job.executor.run(&cells, &job.query, false, deadline).await;
+            let result = match result {
+                Ok(executed) => executed.whole().await,
+                Err(error) => Err(error),
+            };
+            let result = result.map(|(answer, cell, attempts)| Given {
+                answer,
+                cell,
+                attempts,
+            });
+            Ballot {
+                index: place,
+                took: started.elapsed(),
+                result,
             }
-        })
-        .collect();
-    let mut ballots = Vec::new();
-    while let Ok(Some(ballot)) = timeout_at(deadline, running.next()).await {
-        ballots.push(ballot);
-        let given = ballots
-            .iter()
-            .filter(|ballot| ballot.result.is_ok())
-            .count();
-        if given + running.len() < job.plan.quorum
-            || (given >= job.plan.quorum && settled(job, &ballots, asked))
-        {
-            break;
         }
-    }
-    ballots
-}
-
-/// Whether what is still to come cannot change the outcome.
-fn settled(job: &Job, ballots: &[Ballot], asked: &[usize]) -> bool {
-    let answered: Vec<&Ballot> = ballots
-        .iter()
-        .filter(|ballot| ballot.result.is_ok())
-        .collect();
-    let outstanding: Vec<usize> = asked
-        .iter()
-        .copied()
-        .filter(|index| ballots.iter().all(|ballot| ballot.index != *index))
-        .collect();
-    let quality = |index: usize| {
-        job.plan.members[index]
-            .candidates
-            .first()
-            .map_or(0.0, |c| c.expected.quality)
     };
-    match job.plan.merge {
-        Strategy::First => !answered.is_empty(),
-        Strategy::Plurality => plurality::decided(&votes(job, &answered), outstanding.len()),
-        Strategy::Best => {
-            let best = answered
-                .iter()
-                .map(|ballot| quality(ballot.index))
-                .fold(0.0, f64::max);
-            outstanding.iter().all(|index| quality(*index) < best)
+    let mut running = FuturesUnordered::new();
+    let mut polled = Polled {
+        ballots: Vec::new(),
+        asked: Vec::new(),
+        open: open.to_vec(),
+        why: None,
+    };
+    loop {
+        let heard = heard(&polled.ballots);
+        let failed = polled.ballots.len() - heard.len();
+        let to_come = polled.asked.len() - polled.ballots.len() + open.len() - polled.asked.len();
+        if heard.len() + to_come < job.plan.quorum {
+            return polled;
         }
-        Strategy::Weighted | Strategy::Judge | Strategy::Synthesize => outstanding.is_empty(),
+        match steering.step(open, &polled.asked, &heard, failed) {
+            Step::Ask(members) => {
+                running.extend(members.iter().map(|place| ask(*place)));
+                polled.asked.extend(members);
+            }
+            Step::Wait => match timeout_at(deadline, running.next()).await {
+                Ok(Some(ballot)) => polled.ballots.push(ballot),
+                _ => return polled,
+            },
+            Step::Stop(why) => {
+                polled.why = Some(why);
+                return polled;
+            }
+        }
     }
 }
 
-/// The answers as votes, in order of arrival.
-fn votes<'a>(job: &'a Job, answered: &[&'a Ballot]) -> Vec<Vote<'a>> {
-    let given = answered.iter().filter_map(|ballot| {
-        ballot
-            .result
-            .as_ref()
-            .ok()
-            .map(|given| (ballot.index, given))
-    });
+/// The answers among the ballots, in order of arrival.
+fn heard(ballots: &[Ballot]) -> Vec<Heard<'_>> {
+    let given = ballots.iter().filter_map(|ballot| Some((ballot.index, ballot.result.as_ref().ok()?)));
     given
-        .enumerate()
-        .map(|(order, (index, given))| {
-            let candidate = job.plan.members[index].candidates.first();
-            let quality = candidate.map_or(0.5, |candidate| candidate.expected.quality);
-            Vote {
-                text: given.answer.content(),
-                quality,
-                family: candidate.and_then(|candidate| candidate.family.as_deref()),
-                order,
-            }
+        .map(|(place, given)| Heard {
+            place,
+            text: said(&given.answer),
+            tokens: given.answer.usage.map(|usage| usage.output),
         })
         .collect()
 }
 
+/// What an answer says, if anything; tools to be called are said in their own words.
+fn said(answer: &Answer) -> Option<&str> {
+    answer.choices.first()?.message.content.as_deref()
+}
+
 /// Merges the ballots into one answer.
-async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Merged> {
-    let answered: Vec<&Ballot> = ballots
-        .iter()
-        .filter(|ballot| ballot.result.is_ok())
-        .collect();
-    if answered.len() < job.plan.quorum {
-        let answered = answered.len();
+async fn conclude(job: &Job, steering: &Steering<'_>, polled: Polled) -> Result<Merged> {
+    let Polled {
+        ballots,
+        asked,
+        open,
+        why,
+    } = polled;
+    let heard = heard(&ballots);
+    if heard.len() < job.plan.quorum.max(1) {
+        let answered = heard.len();
+        drop(heard);
         let errors = ballots
             .into_iter()
             .filter_map(|ballot| ballot.result.err())
             .collect();
         return Err(no_quorum(answered, job.plan.quorum, errors));
     }
-    let votes = votes(&job, &answered);
-    let question = job
-        .query
-        .messages
-        .iter()
-        .rev()
-        .find(|message| message.role == Role::User);
-    let question = question.map(Message::text).unwrap_or_default();
+    let (votes, orders) = steering.votes(&heard);
+    let form = &steering.form;
+    let (round, groups) = steering.round(&heard);
+    let question = job.query.question().unwrap_or_default();
     let seed = rand::random();
     let mut note = None;
     let (merged, written) = match job.plan.merge {
-        Strategy::Judge => match judged(&job, &question, &votes, seed).await {
-            Ok(winner) => (merge::chosen(&votes, winner), None),
+        Strategy::Judge => match judged(job, &question, &votes, seed).await {
+            Ok(winner) => (merge::chosen(&votes, winner, form), None),
             Err(why) => {
                 note = Some(format!("the judge did not decide ({why}): weighted vote"));
-                (merge::merge(Strategy::Weighted, &votes), None)
+                (merge::merge(Strategy::Weighted, &votes, form), None)
             }
         },
         Strategy::Synthesize => {
             let texts: Vec<&str> = votes.iter().map(|vote| vote.text).collect();
             let prompt = synthesize::prompt(&question, &texts, seed);
-            let written = consult(&job, prompt.system, prompt.user, job.stream).await;
+            let written = consult(job, prompt.system, prompt.user, job.stream).await;
             if let Err(why) = &written {
                 note = Some(format!(
                     "nobody could write the merged answer ({why}): weighted vote"
                 ));
             }
-            (merge::merge(Strategy::Weighted, &votes), written.ok())
+            (merge::merge(Strategy::Weighted, &votes, form), written.ok())
         }
-        strategy => (merge::merge(strategy, &votes), None),
+        strategy if strategy.is_fitted() => {
+            let posterior = steering.posterior(&round);
+            let likeliest = posterior.winner();
+            let member = |number: u8| {
+                let behind = (0..votes.len())
+                    .filter(|vote| groups.get(&heard[orders[*vote]].place) == Some(&number));
+                compare::spokesman(&votes, &behind.collect::<Vec<_>>())
+            };
+            let winner = likeliest.and_then(|(number, _)| member(number));
+            let winner = winner.or((!votes.is_empty()).then_some(0));
+            (
+                winner.and_then(|winner| merge::chosen(&votes, winner, form)),
+                None,
+            )
+        }
+        strategy => (merge::merge(strategy, &votes, form), None),
     };
     if let Some(note) = &note {
         tracing::warn!(note, "ensemble");
     }
-    let Some(merged) = merged else {
+    let Some(mut merged) = merged else {
         return Err(Error::new(ErrorKind::Internal, "the merge found no answer"));
     };
+    let winner = heard[orders[merged.winner]].place;
+    if job.plan.merge.is_fitted() || steering.is_learned() {
+        let number = groups.get(&winner);
+        let posterior = steering.posterior(&round);
+        let of = |(answer, _): &&(u8, f64)| Some(answer) == number;
+        merged.confidence = posterior.answers.iter().find(of).map_or(0.0, |(_, p)| *p);
+    }
     telemetry::agreement(job.plan.merge.name(), merged.agreement);
     let agreeing: Vec<usize> = merged
         .groups
         .first()
         .map(|group| group.members.clone())
         .unwrap_or_else(|| vec![merged.winner]);
-    let chosen: Vec<usize> = agreeing.iter().map(|vote| answered[*vote].index).collect();
-    let winner = answered[merged.winner].index;
+    let chosen: Vec<usize> = agreeing
+        .iter()
+        .map(|vote| heard[orders[*vote]].place)
+        .collect();
+    let lesson = lesson(job, steering, &heard, &groups);
     let longest = ballots
         .iter()
         .map(|ballot| ballot.took)
@@ -309,13 +324,31 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
                 content: Some(given.answer.content().to_owned()),
                 error: None,
                 chosen: chosen.contains(&place),
+                group: groups.get(&place).copied(),
+                tokens: given.answer.usage.map(|usage| usage.output),
                 ms: took.as_secs_f64() * 1e3,
             },
-            Some((Err(error), took)) => absent(member, true, Some(error), took),
-            None => absent(member, asked.contains(&place), None, longest),
+            Some((Err(error), took)) => absent(member, None, Some(error), took),
+            None => {
+                let not_asked = if !open.contains(&place) {
+                    Some("max_cost")
+                } else if !asked.contains(&place) {
+                    Some("not needed")
+                } else {
+                    None
+                };
+                absent(member, not_asked, None, longest)
+            }
         }
     });
     let members = members.collect();
+    drop(heard);
+    let report = EnsembleReport {
+        calls: asked.len(),
+        saved: open.len() - ballots.len(),
+        stopped: why.map_or("deadline", Why::name),
+        state: job.course.as_ref().map(|course| course.digest.clone()),
+    };
     let mut attempts = Vec::new();
     let mut cost = None;
     let mut answer = None;
@@ -356,7 +389,51 @@ async fn conclude(job: Job, ballots: Vec<Ballot>, asked: &[usize]) -> Result<Mer
         attempts,
         note,
         cost,
+        report: Some(report),
+        lesson: Some(lesson),
     })
+}
+
+/// What there is to learn. A member is judged by what the others say alone: else it would be its own witness.
+fn lesson(
+    job: &Job,
+    steering: &Steering<'_>,
+    heard: &[Heard<'_>],
+    groups: &HashMap<usize, u8>,
+) -> Lesson {
+    /// With fewer others there is no agreement.
+    const OTHERS: usize = 2;
+    let mut agreement = Vec::new();
+    for member in heard {
+        let others: Vec<Heard<'_>> = heard
+            .iter()
+            .filter(|other| other.place != member.place)
+            .copied()
+            .collect();
+        let counted = others.iter().filter(|other| groups.contains_key(&other.place));
+        if counted.count() < OTHERS {
+            continue;
+        }
+        let (round, their) = steering.round(&others);
+        let own = groups.get(&member.place);
+        // The others' group that says what this one says.
+        let same = others
+            .iter()
+            .find(|other| own.is_some() && groups.get(&other.place) == own)
+            .and_then(|other| their.get(&other.place));
+        let posterior = steering.posterior(&round);
+        let of = |(answer, _): &&(u8, f64)| Some(answer) == same;
+        let belief = posterior.answers.iter().find(of).map_or(0.0, |(_, p)| *p);
+        if let Some(candidate) = job.plan.members[member.place].candidates.first() {
+            agreement.push((candidate.deployment.clone(), belief));
+        }
+    }
+    Lesson {
+        seen: steering.seen(&job.query, heard, groups),
+        setup: steering.setup(),
+        form: steering.form.clone(),
+        agreement,
+    }
 }
 
 /// Lets a model choose.
@@ -398,16 +475,22 @@ fn add_cost(cost: &mut Option<f64>, cell: &Cell, answer: &Answer) {
     }
 }
 
-/// A member without an answer.
-fn absent(member: &Plan, asked: bool, error: Option<&Error>, took: Duration) -> MemberReport {
+/// A member without an answer; `not_asked` says why it was not asked.
+fn absent(
+    member: &Plan,
+    not_asked: Option<&'static str>,
+    error: Option<&Error>,
+    took: Duration,
+) -> MemberReport {
     let model = member.candidates.first().map_or_else(
         || DeploymentId::from(member.asked.as_str()),
         |candidate| candidate.deployment.clone(),
     );
-    let outcome = match (asked, error) {
-        (false, _) => "not asked: max_cost",
-        (true, Some(error)) => error.kind().name(),
-        (true, None) => ErrorKind::Cancelled.name(),
+    let outcome = match (not_asked, error) {
+        (Some("max_cost"), _) => "not asked: max_cost",
+        (Some(_), _) => "not asked: not needed",
+        (None, Some(error)) => error.kind().name(),
+        (None, None) => ErrorKind::Cancelled.name(),
     };
     MemberReport {
         model,
@@ -415,6 +498,8 @@ fn absent(member: &Plan, asked: bool, error: Option<&Error>, took: Duration) -> 
         content: None,
         error: error.map(|error| error.message().to_owned()),
         chosen: false,
+        group: None,
+        tokens: None,
         ms: took.as_secs_f64() * 1e3,
     }
 }

@@ -3,6 +3,7 @@
 //! - [`Ensembler`]: the handle; a query with an ensemble plan goes in, an answer comes out.
 //! - `actor`: owns the running ensembles, so that all end with it, and counts them.
 //! - `fan_out`: one ensemble, start to end: asks, stops early, merges.
+//! - `steering`: whom to ask next and when to stop, pure.
 //! - [`merge`]: the strategies, pure.
 //! - [`confidence`]: how sure to be, pure.
 
@@ -10,19 +11,22 @@ mod actor;
 pub mod confidence;
 mod fan_out;
 pub mod merge;
+mod steering;
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::answer::MemberReport;
+use crate::answer::{EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
 use crate::executor::{Committed, Executor};
 use crate::id::DeploymentId;
+use crate::learner::{Course, Seen, Setup};
 use crate::query::Query;
 use crate::router::EnsemblePlan;
 use crate::supervisor::{Address, ChildSpec};
+use merge::compare::Form;
 
 /// One ensemble to run.
 pub struct Job {
@@ -34,6 +38,8 @@ pub struct Job {
     pub stream: bool,
     /// When the answer is worth nothing any more.
     pub deadline: Instant,
+    /// What was learned of its members' votes.
+    pub course: Option<Arc<Course>>,
     /// Who makes the calls.
     pub executor: Arc<Executor>,
 }
@@ -56,6 +62,23 @@ pub struct Merged {
     pub note: Option<String>,
     /// Dollars of all calls whose price is known.
     pub cost: Option<f64>,
+    /// How it went.
+    pub report: Option<EnsembleReport>,
+    /// What there is to learn from it.
+    pub lesson: Option<Lesson>,
+}
+
+/// What there is to learn from an ensemble.
+pub struct Lesson {
+    /// The round of votes.
+    pub seen: Seen,
+    /// How the ensemble is set up.
+    pub setup: Setup,
+    /// The form that the question asked for.
+    pub form: Form,
+    /// Of each member that answered, how likely it is right going by what the others say, 0..=1. Empty where too few
+    /// answered.
+    pub agreement: Vec<(DeploymentId, f64)>,
 }
 
 /// The handle to the ensembler. Cheap to clone.

@@ -34,8 +34,8 @@ pub(super) enum Message {
     Record(Box<DecisionRow>),
     /// The flush interval is over.
     Tick,
-    /// Write everything now and tell when done.
-    Flush(oneshot::Sender<()>),
+    /// Write all rows now, and learned state with them if that is wanted, and tell when done.
+    Flush(oneshot::Sender<()>, bool),
     /// A write ended: so many rows are down, or the rows that could not be written come back.
     Written(Result<usize, (String, Vec<DecisionRow>)>),
     /// New settings.
@@ -88,6 +88,8 @@ pub(super) struct State {
     pruned: Instant,
     saved_cells: Vec<Cell>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// Whether one of those who wait wants learned state written too.
+    learned_too: bool,
 }
 
 impl State {
@@ -155,6 +157,7 @@ impl LedgerActor {
             state.pruned = now;
         }
         state.writing = true;
+        state.learned_too = false;
         let rows = std::mem::take(&mut state.rows);
         let settings = state.settings;
         let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
@@ -220,6 +223,7 @@ impl Actor for LedgerActor {
             pruned: now,
             saved_cells: Vec::new(),
             waiting: Vec::new(),
+            learned_too: false,
         })
     }
 
@@ -249,15 +253,16 @@ impl Actor for LedgerActor {
                 self.start_write(&myself, state, false);
                 myself.send_after(state.settings.flush, || Message::Tick);
             }
-            Message::Flush(done) => {
+            Message::Flush(done, learned) => {
                 state.waiting.push(done);
-                self.start_write(&myself, state, true);
+                state.learned_too |= learned;
+                self.start_write(&myself, state, state.learned_too);
             }
             Message::Written(outcome) => {
                 self.written(outcome, state);
                 if !state.waiting.is_empty() {
                     // Somebody waits for rows that came while the last batch was written.
-                    self.start_write(&myself, state, true);
+                    self.start_write(&myself, state, state.learned_too);
                 }
             }
             Message::Configure(settings) => state.settings = settings,

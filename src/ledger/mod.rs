@@ -92,7 +92,7 @@ impl Ledger {
 
     /// The row of a decision, waiting rows included.
     pub async fn find(&self, id: DecisionId) -> Result<Option<DecisionRow>> {
-        self.flush().await;
+        self.write(false).await;
         self.with_store(move |store| store.find(&id)).await
     }
 
@@ -101,17 +101,27 @@ impl Ledger {
         &self,
         id: DecisionId,
         score: f64,
+        truth: Option<i64>,
         source: String,
         at: i64,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| store.record_feedback(&id, score, &source, at))
+        self.with_store(move |store| store.record_feedback(&id, score, truth, &source, at))
             .await
+    }
+
+    /// The ensembles decided last, the oldest first, with the group of answers known to be right.
+    pub async fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>> {
+        self.with_store(move |store| store.ensembles(n)).await
     }
 
     /// Writes everything that waits, learned state included, and returns when it is written or has failed.
     pub async fn flush(&self) {
+        self.write(true).await;
+    }
+
+    async fn write(&self, learned: bool) {
         let (reply, done) = oneshot::channel();
-        if self.address.send(Message::Flush(reply)).is_ok() {
+        if self.address.send(Message::Flush(reply, learned)).is_ok() {
             // Closed without an answer: the actor is being restarted.
             let _ = done.await;
         }

@@ -82,6 +82,34 @@ impl Store {
         Ok((Self { conn }, warnings))
     }
 
+    /// Opens the ledger at `path` to read it, whoever else has it open.
+    pub fn look(path: &Path) -> Result<Self, StoreError> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let conn = Connection::open_with_flags(path, flags)?;
+        Ok(Self { conn })
+    }
+
+    /// The `n` decisions written last, the oldest first, each with the mean of what was said of it. Damaged rows are
+    /// left out.
+    pub fn judged(&self, n: usize) -> Result<Vec<(DecisionRow, Option<f64>)>, StoreError> {
+        let select = format!(
+            "SELECT {}, checksum, (SELECT avg(score) FROM feedback WHERE decision = decisions.id) FROM decisions \
+             ORDER BY rowid DESC LIMIT ?1",
+            columns()
+        );
+        let mut select = self.conn.prepare_cached(&select)?;
+        let mut rows = select.query([clamp(n)])?;
+        let mut judged = Vec::new();
+        while let Some(row) = rows.next()? {
+            let score = row.get(COLUMNS.len() + 1)?;
+            if let Ok(row) = DecisionRow::read(row) {
+                judged.push((row, score));
+            }
+        }
+        judged.reverse();
+        Ok(judged)
+    }
+
     /// A ledger that forgets everything when it is dropped.
     pub fn in_memory() -> Result<Self, StoreError> {
         let mut conn = Connection::open_in_memory()?;
@@ -145,12 +173,35 @@ impl Store {
         Ok((whole, damaged))
     }
 
-    /// Keeps what `source` thinks of a decision, 0..=1, at the Unix millisecond `at`. Each source has one
+    /// The `n` ensembles decided last, the oldest first, each with the group of answers that is known to be right
+    /// (−1 for none of them), if any source said so. Damaged rows are left out.
+    pub fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>, StoreError> {
+        let select = format!(
+            "SELECT {}, checksum, (SELECT truth FROM feedback WHERE decision = decisions.id AND truth IS NOT NULL \
+             ORDER BY feedback.at DESC LIMIT 1) FROM decisions WHERE members IS NOT NULL ORDER BY at DESC LIMIT ?1",
+            columns()
+        );
+        let mut select = self.conn.prepare_cached(&select)?;
+        let mut rows = select.query([clamp(n)])?;
+        let mut ensembles = Vec::new();
+        while let Some(row) = rows.next()? {
+            let truth = row.get(COLUMNS.len() + 1)?;
+            if let Ok(row) = DecisionRow::read(row) {
+                ensembles.push((row, truth));
+            }
+        }
+        ensembles.reverse();
+        Ok(ensembles)
+    }
+
+    /// Keeps what `source` thinks of a decision, 0..=1, at the Unix millisecond `at`, and which group of an
+    /// ensemble's answers that makes right (−1 for none), if it does. Each source has one
     /// judgement of a decision, and saying it again changes nothing.
     pub fn record_feedback(
         &mut self,
         decision: &DecisionId,
         score: f64,
+        truth: Option<i64>,
         source: &str,
         at: i64,
     ) -> Result<FeedbackOutcome, StoreError> {
@@ -182,8 +233,8 @@ impl Store {
             Some(previous) => FeedbackOutcome::Changed { previous },
         };
         tx.execute(
-            "INSERT OR REPLACE INTO feedback (decision, source, score, at) VALUES (?1, ?2, ?3, ?4)",
-            params![id, source, score, at],
+            "INSERT OR REPLACE INTO feedback (decision, source, score, at, truth) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, source, score, at, truth],
         )?;
         tx.commit()?;
         Ok(outcome)

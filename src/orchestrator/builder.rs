@@ -1,6 +1,6 @@
 //! From a configuration to a running orchestrator, and from one configuration to the next.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +14,20 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Inner, Orchestrator, Reloaded};
+use super::{Event, Inner, Orchestrator, Reloaded, feedback};
 use crate::config::{Config, ProviderConfig};
 use crate::dispatcher::{self, Dispatcher};
 use crate::ensembler::Ensembler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::{Executor, Policy};
 use crate::id::DeploymentId;
-use crate::ledger::{self, Ledger, Store, learned};
-use crate::provider::{Cell, Deployment, Fleet, Provider, Served, Snapshot, adapter};
+use crate::learner::Learner;
+use crate::ledger::learned::{self, Learned};
+use crate::ledger::{self, Ledger, Store};
+use crate::provider::{Cell, Deployment, Fleet, Provider, Served, adapter};
 use crate::resilience::{Backoff, HedgeConfig};
-use crate::router::Catalogue;
-use crate::router::score::Weights;
-use crate::supervisor::{Exhausted, Intensity, Settings, Strategy, Supervisor, Tree};
+use crate::router::{self, Catalogue};
+use crate::supervisor::{Exhausted, Intensity, Settings, Strategy, Supervisor, Tree, task};
 
 /// Events a slow subscriber may lag behind.
 const EVENTS: usize = 1024;
@@ -40,6 +41,7 @@ const ROOT_INTENSITY: Intensity = Intensity {
 pub struct Builder {
     config: Config,
     host: Vec<Served>,
+    learns_by_itself: bool,
 }
 
 /// Who makes the calls of what is configured.
@@ -84,6 +86,7 @@ impl Builder {
         Self {
             config,
             host: Vec::new(),
+            learns_by_itself: true,
         }
     }
 
@@ -97,13 +100,24 @@ impl Builder {
         self
     }
 
+    /// Models of votes are fitted only by [`Orchestrator::fit`], not whenever enough has come: for runs that must be
+    /// repeatable.
+    pub fn fits_on_demand(mut self) -> Self {
+        self.learns_by_itself = false;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) for a provider that cannot be built or two deployments of one name,
     /// [`Internal`](ErrorKind::Internal) if the ledger's file can neither be opened nor set aside.
     pub async fn start(self) -> Result<Orchestrator> {
-        let Self { config, host } = self;
+        let Self {
+            config,
+            host,
+            learns_by_itself,
+        } = self;
         let started = Instant::now();
         let connect_timeout = config.resilience.connect_timeout;
         let client = adapter::openai::Client::new(connect_timeout).map_err(unbuilt)?;
@@ -122,8 +136,16 @@ impl Builder {
         let instance = format!("quorate-{:08x}", rand::random::<u32>());
         let tree = Tree::default();
         let (fleet, fleet_child) = Fleet::new(&instance, tree.clone(), started);
-        let source = Arc::clone(&fleet);
-        let cells = Arc::new(move || learned::cells(&source.cells()));
+        let schooling = Arc::clone(&fleet.schooling);
+        let (learner, learner_child) =
+            Learner::new("root/learner", Arc::clone(&schooling), learns_by_itself);
+        schooling.restore_topics(std::mem::take(&mut learned.topics));
+        learner.restore(std::mem::take(&mut learned.ensembles));
+        learner
+            .experiments()
+            .configure(&config.experiments, std::mem::take(&mut learned.experiments));
+        let (source, taught) = (Arc::clone(&fleet), learner.clone());
+        let cells = Arc::new(move || learned_cells(&source, &taught));
         let (ledger, ledger_child) =
             Ledger::new("root/ledger", store, ledger_settings(&config), cells);
         let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));
@@ -137,7 +159,13 @@ impl Builder {
             tree: tree.clone(),
         };
         // The order of start; the reverse is the order of stop, so the ledger hears of everything.
-        let children = vec![ledger_child, fleet_child, dispatcher_child, ensembler_child];
+        let children = vec![
+            ledger_child,
+            fleet_child,
+            learner_child,
+            dispatcher_child,
+            ensembler_child,
+        ];
         let (root, _) = Actor::spawn(
             Some(format!("{instance}/root")),
             Supervisor,
@@ -151,12 +179,14 @@ impl Builder {
             )
         })?;
         let cells = fleet
-            .apply(served, config.resilience.breaker, &mut learned)
+            .apply(served, config.resilience.breaker, &mut learned.deployments)
             .await?;
         let (events, _) = broadcast::channel(EVENTS);
-        Ok(Orchestrator(Arc::new(Inner {
+        let routing = Arc::new(router::Policy::new(schooling));
+        let inner = Arc::new(Inner {
             started,
-            catalogue: ArcSwap::from_pointee(catalogue(&config, cells)),
+            catalogue: ArcSwap::from_pointee(catalogue(&config, cells, routing)),
+            learner,
             executor: Arc::new(Executor::new(policy(&config), started)),
             config: ArcSwap::from_pointee(config),
             dispatcher,
@@ -172,7 +202,9 @@ impl Builder {
             adapters: Mutex::new(adapters),
             reloading: tokio::sync::Mutex::new(()),
             _ledger_lock: lock,
-        })))
+        });
+        recall(&inner);
+        Ok(Orchestrator(inner))
     }
 }
 
@@ -188,7 +220,14 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
         .apply(served, config.resilience.breaker, &mut HashMap::new())
         .await?;
     let after = ids(&cells);
-    inner.catalogue.store(Arc::new(catalogue(&config, cells)));
+    let routing = Arc::clone(&inner.catalogue.load().policy);
+    inner
+        .catalogue
+        .store(Arc::new(catalogue(&config, cells, routing)));
+    inner
+        .learner
+        .experiments()
+        .configure(&config.experiments, BTreeMap::new());
     if limits(&old) != limits(&config) {
         inner.dispatcher.configure(limits(&config));
     }
@@ -283,7 +322,11 @@ fn ledger_settings(config: &Config) -> ledger::Settings {
 }
 
 /// The cells in the order that `auto` falls back to: `routing.order` first, the others as configured.
-fn catalogue(config: &Config, mut cells: Vec<Arc<Cell>>) -> Catalogue {
+fn catalogue(
+    config: &Config,
+    mut cells: Vec<Arc<Cell>>,
+    routing: Arc<router::Policy>,
+) -> Catalogue {
     let order = &config.routing.order;
     cells.sort_by_key(|cell| {
         let id = cell.deployment.load().id.clone();
@@ -292,18 +335,40 @@ fn catalogue(config: &Config, mut cells: Vec<Arc<Cell>>) -> Catalogue {
             .position(|name| name == id.as_str())
             .unwrap_or(usize::MAX)
     });
-    let routing = &config.routing;
-    let weights = Weights {
-        quality: routing.quality,
-        latency: routing.latency,
-        cost: routing.cost,
-    };
     Catalogue::new(
         cells,
         config.models.clone(),
         config.ensembles.clone(),
-        weights,
+        &config.routing,
+        routing,
     )
+}
+
+/// Everything that is learned, as cells.
+pub(super) fn learned_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cell> {
+    let mut cells = learned::cells(&fleet.cells(), &fleet.schooling.topics());
+    cells.extend(learner.cells());
+    cells
+}
+
+/// Past ensembles that the votes' models go on from.
+const RECALLED: usize = 4_096;
+
+/// Has the learner remember the ensembles of before the start. Not on the way of the first query.
+fn recall(inner: &Arc<Inner>) {
+    let (ledger, learner) = (inner.ledger.clone(), inner.learner.clone());
+    // Ends by itself, after one read of the ledger.
+    task::spawn(async move {
+        match ledger.ensembles(RECALLED).await {
+            Ok(rows) => {
+                let rounds = rows
+                    .iter()
+                    .filter_map(|(row, truth)| feedback::round(row, feedback::truth(*truth)));
+                learner.recall(rounds.collect());
+            }
+            Err(error) => tracing::warn!(%error, "past ensembles cannot be read"),
+        }
+    });
 }
 
 /// The ledger's store, and the lock that makes its file ours.
@@ -352,12 +417,12 @@ fn lock(path: &Path) -> Result<File, String> {
     }
 }
 
-fn load_learned(store: &mut Store) -> HashMap<DeploymentId, Snapshot> {
+fn load_learned(store: &mut Store) -> Learned {
     let (cells, mut bad) = match store.load_cells() {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::warn!(%error, "learned state cannot be read, starting without it");
-            return HashMap::new();
+            return Learned::default();
         }
     };
     let (learned, refused) = learned::restore(cells);

@@ -2,11 +2,14 @@
 //!
 //! - [`Orchestrator`]: the handle itself.
 //! - [`Builder`]: from a configuration, and providers of the host's own.
+//! - `feedback`: judgements of answers, and what is learned from them; `evidence`: what answers themselves show.
 //! - `run`: one query's way.
 //! - `record`: what is written down of it, however it ends.
 //! - [`status`]: what is going on.
 
 mod builder;
+mod evidence;
+mod feedback;
 mod record;
 mod run;
 pub mod status;
@@ -31,14 +34,17 @@ use crate::dispatcher::Dispatcher;
 use crate::ensembler::Ensembler;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executor::Executor;
-use crate::id::{DecisionId, DeploymentId, UserId};
-use crate::ledger::{DecisionRow, FeedbackOutcome, Ledger};
+use crate::id::{DecisionId, DeploymentId};
+use crate::learner::Learner;
+use crate::ledger::{DecisionRow, Ledger};
 use crate::provider::{Cell, Fleet};
-use crate::query::{Query, TaskKind};
+use crate::query::Query;
 use crate::router::{Catalogue, Plan};
 use crate::supervisor::{self, ChildSpec, Tree};
 
 pub use builder::Builder;
+pub use evidence::Evidence;
+pub use feedback::{Feedback, FeedbackReport, Thumb};
 pub use status::Status;
 
 /// One running orchestrator. Cheap to clone; all clones are the same one.
@@ -67,6 +73,7 @@ struct Inner {
     executor: Arc<Executor>,
     dispatcher: Dispatcher,
     ensembler: Ensembler,
+    learner: Learner,
     ledger: Ledger,
     fleet: Arc<Fleet>,
     tree: Tree,
@@ -112,31 +119,6 @@ pub enum Event {
     Closing,
 }
 
-/// A judgement of an answer.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Feedback {
-    /// The decision, as the answer's report names it.
-    pub decision: String,
-    /// How good the answer was, 0 (useless) to 1 (right).
-    pub score: f64,
-    /// Who judges; judgements of one source replace each other. `user` if not given.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// Only this user's decisions may be judged; `None`: anybody's.
-    #[serde(skip)]
-    pub by: Option<UserId>,
-}
-
-/// What became of a judgement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FeedbackReport {
-    /// The deployment that learned from it.
-    pub deployment: DeploymentId,
-    /// `recorded`; or `changed` or `repeated` if there was one before, and nothing was learned again.
-    pub outcome: &'static str,
-}
-
 /// What a reload changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
@@ -177,71 +159,41 @@ impl Orchestrator {
 
     /// Who would answer `query` and why, without asking anybody.
     pub fn explain(&self, query: &Query, stream: bool) -> Result<Plan> {
-        self.0.catalogue.load().plan(query, stream)
+        let mut query = query.clone();
+        let trial = run::prepare(&self.0, &mut query, false);
+        let mut plan = self.0.catalogue.load().plan(&query, stream)?;
+        plan.trial = trial;
+        Ok(plan)
     }
 
-    /// Takes a judgement of an earlier answer; the deployment that gave it learns from it. Repeating a
-    /// judgement changes nothing.
+    /// Takes a judgement of an earlier answer; whoever gave it, or part of it, learns from it. Repeating a
+    /// judgement changes nothing, and it may come late.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a score out of range, and for a decision that is not known or had no
-    /// answer.
+    /// [`Invalid`](ErrorKind::Invalid) for a score out of range, for none or several judgements in one, and for a
+    /// decision that is not known or had no answer.
     pub async fn feedback(&self, feedback: Feedback) -> Result<FeedbackReport> {
-        if !(0.0..=1.0).contains(&feedback.score) {
-            return Err(Error::invalid(
-                "score",
-                "score must be a number from 0 (useless) to 1 (right)",
-            ));
-        }
-        let source = feedback.source.unwrap_or_else(|| "user".into());
-        if source.is_empty() || source.len() > 64 {
-            return Err(Error::invalid("source", "source must be 1 to 64 bytes"));
-        }
-        let unknown = || {
-            Error::invalid(
-                "decision",
-                "no decision of this id is known; it may be too old",
-            )
-        };
-        let decision = DecisionId::from(feedback.decision);
-        let row = self
-            .0
-            .ledger
-            .find(decision.clone())
-            .await?
-            .ok_or_else(unknown)?;
-        if feedback.by.is_some_and(|by| by != row.user) {
-            return Err(unknown());
-        }
-        let Some(chosen) = row.chosen else {
-            return Err(Error::invalid(
-                "decision",
-                "this decision had no answer to judge",
-            ));
-        };
-        let deployment = chosen;
-        let outcome = self
-            .0
-            .ledger
-            .feedback(decision, feedback.score, source, unix_ms())
-            .await?;
-        let outcome = match outcome {
-            FeedbackOutcome::Unknown => return Err(unknown()),
-            FeedbackOutcome::Repeated => "repeated",
-            FeedbackOutcome::Recorded => "recorded",
-            FeedbackOutcome::Changed { .. } => "changed",
-        };
-        // One judgement a source moves what is learned once, however often it is changed.
-        if outcome == "recorded" {
-            let task = row.task.and_then(|task| task.parse::<TaskKind>().ok());
-            if let Some(cell) = self.0.catalogue.load().get(&deployment) {
-                cell.feedback(task, feedback.score, 1.0);
-            }
-        }
-        Ok(FeedbackReport {
-            deployment,
-            outcome,
-        })
+        feedback::take(&self.0, feedback).await
+    }
+
+    /// Takes in evidence on a deployment from elsewhere: a test's result, an external judge's.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid), naming the field; and while learned state is pinned.
+    pub fn import(&self, evidence: &Evidence) -> Result<()> {
+        evidence::import(&self.0, evidence)
+    }
+
+    /// Fits the model of an ensemble's votes to all its rounds so far, and returns when it is in force; `false` if
+    /// there were none. The ensemble's name, or for one that a query put together its members, sorted and joined
+    /// by `+`.
+    pub async fn fit(&self, ensemble: &str) -> bool {
+        self.0.learner.fit(ensemble).await
+    }
+
+    /// Pins what was learned, or lets learning go on: pinned, it serves and nothing changes it.
+    pub fn pin(&self, pinned: bool) {
+        self.0.fleet.schooling.pin(pinned);
     }
 
     /// What is going on.
@@ -251,7 +203,9 @@ impl Orchestrator {
 
     /// Every name a query may ask for: `auto`, aliases, ensembles, deployments.
     pub fn models(&self) -> Vec<String> {
-        self.0.catalogue.load().names()
+        let mut names = self.0.catalogue.load().names();
+        names.extend(self.0.learner.experiments().names());
+        names
     }
 
     /// The decision of this id, if the ledger still has it.

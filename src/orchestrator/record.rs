@@ -76,10 +76,11 @@ impl Record {
     }
 
     pub fn chosen(&mut self, model: &DeploymentId, attempts: &[Attempt], members: &[MemberReport]) {
+        let keep = self.inner.config.load().ledger.keep_prompts;
         self.edit(|row| {
             row.chosen = Some(model.clone());
             row.attempts = serde_json::to_string(attempts).unwrap_or_default();
-            row.members = (!members.is_empty()).then(|| members_json(members));
+            row.members = (!members.is_empty()).then(|| members_json(members, keep));
         });
     }
 
@@ -146,11 +147,11 @@ impl Drop for Record {
 }
 
 /// The members without what they said: the ledger keeps no answers unless asked to.
-fn members_json(members: &[MemberReport]) -> String {
+fn members_json(members: &[MemberReport], keep: bool) -> String {
     let bare: Vec<MemberReport> = members
         .iter()
         .map(|member| MemberReport {
-            content: None,
+            content: member.content.clone().filter(|_| keep),
             ..member.clone()
         })
         .collect();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::record::Record;
-use super::{Inner, Streaming, closing};
+use super::{Inner, Streaming, closing, evidence};
 use crate::answer::{Answer, Delta, Deltas, Report};
 use crate::dispatcher::Permit;
 use crate::ensembler::Job;
@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 use crate::executor::{self, Committed, Executed};
 use crate::id::DeploymentId;
 use crate::provider::Cell;
+use crate::learning::task;
 use crate::query::Query;
+use crate::router::Trial;
 use crate::telemetry;
 
 /// An answer that has begun, and what belongs to it.
@@ -119,14 +121,15 @@ fn cost(cell: Option<&Cell>, usage: Option<crate::answer::Usage>) -> Option<f64>
 }
 
 /// Admits the query, plans it, and brings its answer to its beginning.
-async fn begin(inner: &Arc<Inner>, query: Query, stream: bool) -> Result<Begun> {
+async fn begin(inner: &Arc<Inner>, mut query: Query, stream: bool) -> Result<Begun> {
     let started = Instant::now();
+    let trial = prepare(inner, &mut query, true);
     if inner.closing.load(Ordering::Relaxed) {
         return Err(closing());
     }
     let mut record = Record::begin(inner, &query, started);
     let begun = tokio::select! {
-        begun = proceed(inner, query, stream, started, &mut record) => begun,
+        begun = proceed(inner, query, trial, stream, started, &mut record) => begun,
         () = inner.cut.cancelled() => Err(closing()),
     };
     match begun {
@@ -145,9 +148,24 @@ async fn begin(inner: &Arc<Inner>, query: Query, stream: bool) -> Result<Begun> 
     }
 }
 
+/// Leads a query of an experiment to its variant, which `keep` holds for whoever asked, and finds out what kind of work
+/// it is.
+pub(super) fn prepare(inner: &Inner, query: &mut Query, keep: bool) -> Option<Trial> {
+    let keep = keep && !inner.fleet.schooling.is_pinned();
+    let trial = inner.learner.experiments().enter(query, keep);
+    if query.task.is_none()
+        && inner.config.load().routing.classify
+        && let Some(question) = query.question()
+    {
+        query.task = Some(task::classify(&question, !query.tools.is_empty()).kind);
+    }
+    trial
+}
+
 async fn proceed(
     inner: &Arc<Inner>,
     query: Query,
+    trial: Option<Trial>,
     stream: bool,
     started: Instant,
     record: &mut Record,
@@ -170,7 +188,12 @@ async fn proceed(
     let waited = started.elapsed();
     record.admitted(waited);
     // Planned again: what was true before the wait may not be now.
-    let plan = inner.catalogue.load().plan(&query, stream)?;
+    let catalogue = inner.catalogue.load_full();
+    let mut plan = catalogue.plan(&query, stream)?;
+    plan.trial = trial;
+    if let (Some(why), Some(basis)) = (plan.why, &plan.basis) {
+        catalogue.policy.note(plan.place, why, basis.bounds);
+    }
     record.planned(&plan);
     let mut report = Report {
         decision: Some(query.id.clone()),
@@ -181,6 +204,7 @@ async fn proceed(
     }
     let query = Arc::new(query);
     let cells = plan.cells();
+    let traits = plan.traits;
     let Some(ensemble) = plan.ensemble else {
         let executed = inner.executor.run(&cells, &query, stream, deadline).await?;
         let Executed {
@@ -194,13 +218,23 @@ async fn proceed(
         report.note = cell.provider.load().note();
         record.chosen(&cell.deployment.load().id, &attempts, &[]);
         report.attempts = attempts;
+        if let Some(session) = &query.session {
+            catalogue
+                .policy
+                .served(session, &cell.deployment.load().id);
+        }
+        if let Committed::Whole(answer) = &committed {
+            evidence::of_answer(inner, &query, traits, &cell, answer);
+        }
         return Ok((committed, report, permit, Some(cell)));
     };
     let executor = Arc::clone(&inner.executor);
-    let merged = inner
+    let course = inner.learner.course(&ensemble.key);
+    let mut merged = inner
         .ensembler
         .run(Job {
-            query,
+            query: Arc::clone(&query),
+            course,
             plan: ensemble,
             stream,
             deadline,
@@ -208,6 +242,10 @@ async fn proceed(
         })
         .await?;
     record.chosen(&merged.model, &merged.attempts, &merged.members);
+    if let Some(lesson) = merged.lesson.take() {
+        evidence::of_ensemble(inner, &query, traits, lesson, &merged.members);
+    }
+    report.ensemble = merged.report;
     let cell = inner.catalogue.load().get(&merged.model).cloned();
     report.note = cell.as_ref().and_then(|cell| cell.provider.load().note());
     report.model = Some(merged.model);

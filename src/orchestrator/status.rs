@@ -8,7 +8,8 @@ use super::Inner;
 use crate::dispatcher::Occupancy;
 use crate::id::DeploymentId;
 use crate::learning::latency::Decayed;
-use crate::learning::{Estimate, Prior};
+use crate::learning::{Draw, draw};
+use crate::learning::experiment::Report as ExperimentReport;
 use crate::ledger;
 use crate::provider::{Calls, Cell, Health, Price};
 use crate::supervisor::ChildStatus;
@@ -30,10 +31,23 @@ pub struct Status {
     pub deployments: Vec<DeploymentStatus>,
     /// Aliases and their candidates.
     pub aliases: BTreeMap<String, Vec<String>>,
-    /// Ensembles and their members.
-    pub ensembles: BTreeMap<String, Vec<String>>,
+    /// Ensembles, and what was learned of their votes.
+    pub ensembles: BTreeMap<String, EnsembleStatus>,
+    /// Experiments.
+    pub experiments: BTreeMap<String, ExperimentReport>,
+    /// What was learned as a whole.
+    pub learned: LearnedStatus,
     /// The ledger.
     pub ledger: ledger::Health,
+}
+
+/// What was learned as a whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct LearnedStatus {
+    /// Digest of what routing reads of it.
+    pub digest: String,
+    /// Whether it is pinned: it serves, and nothing is learned.
+    pub pinned: bool,
 }
 
 /// One deployment.
@@ -96,31 +110,46 @@ impl From<&Decayed> for Spread {
     }
 }
 
-/// A learned quality, 0..=1, with its 95 % interval.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// A learned quality, 0..=1, with its 95 % interval: read together with the evidence on all other deployments.
+#[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Quality {
     pub mean: f64,
     pub low: f64,
     pub high: f64,
+    /// Judgements behind it, older ones counting less.
     pub evidence: f64,
+    /// How often its answers were noticed to have become worse.
+    pub changes: u32,
+    /// Per source: how many judgements, their weight, and what they say on average.
+    pub sources: BTreeMap<String, Source>,
 }
 
-impl From<Estimate> for Quality {
-    fn from(estimate: Estimate) -> Self {
-        let Estimate {
-            mean,
-            low,
-            high,
-            evidence,
-        } = estimate;
-        Self {
-            mean,
-            low,
-            high,
-            evidence,
-        }
-    }
+/// What one source of evidence has said of a deployment.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Source {
+    pub count: u64,
+    pub weight: f64,
+    pub mean: f64,
+}
+
+/// What was learned of an ensemble.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnsembleStatus {
+    /// Its members.
+    pub members: Vec<String>,
+    /// Rounds of votes in memory.
+    pub rounds: usize,
+    /// Rounds that its weights rest on, and of these how many with a known answer; none before the first fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learned: Option<(u64, u64)>,
+    /// Digest of its weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What a right answer must be worth to meet its target, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned_worth: Option<f64>,
 }
 
 pub(super) fn of(inner: &Inner) -> Status {
@@ -132,7 +161,20 @@ pub(super) fn of(inner: &Inner) -> Status {
     let ensembles = catalogue
         .ensembles
         .iter()
-        .map(|(name, ensemble)| (name.clone(), ensemble.members.clone()));
+        .map(|(name, configured)| {
+            let course = inner.learner.course(name);
+            let course = course.as_ref();
+            let ensemble = EnsembleStatus {
+                members: configured.members.clone(),
+                rounds: inner.learner.rounds(name),
+                learned: course.map(|course| course.model.evidence()),
+                state: course.map(|course| course.digest.clone()),
+                tuned_worth: course.and_then(|course| course.tuned),
+            };
+            (name.clone(), ensemble)
+        });
+    let derived = catalogue.policy.derived(&catalogue.cells);
+    let draws = draw(&derived.pool, None, None, 0);
     Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: inner.started.elapsed().as_secs_f64(),
@@ -143,15 +185,21 @@ pub(super) fn of(inner: &Inner) -> Status {
         deployments: catalogue
             .cells
             .iter()
-            .map(|cell| deployment(cell))
+            .enumerate()
+            .map(|(at, cell)| deployment(cell, draws.get(at)))
             .collect(),
         aliases: aliases.collect(),
         ensembles: ensembles.collect(),
+        experiments: inner.learner.experiments().reports(),
+        learned: LearnedStatus {
+            digest: derived.digest.clone(),
+            pinned: inner.fleet.schooling.is_pinned(),
+        },
         ledger: inner.ledger.health(),
     }
 }
 
-fn deployment(cell: &Cell) -> DeploymentStatus {
+fn deployment(cell: &Cell, draw: Option<&Draw>) -> DeploymentStatus {
     let deployment = cell.deployment.load();
     let snapshot = cell.snapshot.load();
     let now = cell.now();
@@ -161,7 +209,27 @@ fn deployment(cell: &Cell) -> DeploymentStatus {
         Health::Resting { why, .. } => ("resting", Some(why)),
         Health::Disabled(why) => ("disabled", Some(why.to_string())),
     };
-    let prior = Prior::new(deployment.quality, crate::router::PRIOR_STRENGTH);
+    let sources = snapshot.sources.iter().map(|(name, trace)| {
+        let mean = if trace.weight > 0.0 {
+            trace.reward / trace.weight
+        } else {
+            0.0
+        };
+        let source = Source {
+            count: trace.count,
+            weight: trace.weight,
+            mean,
+        };
+        (name.to_owned(), source)
+    });
+    let quality = Quality {
+        mean: draw.map_or(deployment.quality, |draw| draw.mean),
+        low: draw.map_or(0.0, |draw| draw.low),
+        high: draw.map_or(1.0, |draw| draw.high),
+        evidence: snapshot.ability.evidence(),
+        changes: snapshot.ability.changes(),
+        sources: sources.collect(),
+    };
     DeploymentStatus {
         id: deployment.id.clone(),
         state,
@@ -174,7 +242,7 @@ fn deployment(cell: &Cell) -> DeploymentStatus {
         ttft: (&snapshot.latency.ttft).into(),
         per_token: (&snapshot.latency.per_token).into(),
         total: (&snapshot.latency.total).into(),
-        quality: snapshot.quality.estimate_from(prior, None).into(),
+        quality,
         last_error: snapshot.last_error.as_deref().map(str::to_owned),
         price: deployment.price,
     }

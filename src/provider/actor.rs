@@ -18,7 +18,8 @@ use super::Snapshot;
 use super::cell::{Cell, Guard};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::TaskKind;
+use crate::learning::aptitude::Traits;
+use crate::learning::{Observation, Outcome, Place};
 use crate::resilience::{Cooldown, RateLimit, Ticket, Transition, Verdict};
 use crate::supervisor::{ChildSpec, Heartbeat};
 use crate::telemetry;
@@ -44,14 +45,9 @@ pub enum Message {
         report: Report,
     },
     /// An answer was judged.
-    Feedback {
-        /// The kind of work.
-        task: Option<TaskKind>,
-        /// 0..=1.
-        score: f64,
-        /// How much the judgement counts.
-        weight: f64,
-    },
+    Judged(Judgement),
+    /// Learned state from elsewhere takes the place of its own.
+    Restored(Box<Snapshot>),
     /// The cell holds a new configuration.
     Configured,
     /// See [`Heartbeat`].
@@ -64,6 +60,23 @@ impl Heartbeat for Message {
     fn ping(at: Instant) -> Self {
         Self::Ping(at)
     }
+}
+
+/// A judgement of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// Where it belongs.
+    pub place: Place,
+    /// How the question was asked, if that is known.
+    pub traits: Option<Traits>,
+    /// 0..=1.
+    pub score: f64,
+    /// How much it counts, above 0 to [`MAX_WEIGHT`](crate::learning::MAX_WEIGHT).
+    pub weight: f64,
+    /// Who judges.
+    pub source: Arc<str>,
+    /// The quality that was expected when the deployment was chosen: only against it a change shows.
+    pub expected: Option<f64>,
 }
 
 /// How a call ended, as far as it says something about the deployment.
@@ -230,9 +243,14 @@ impl ProviderActor {
         let known = &mut state.known;
         let verdict = match &report {
             Report::Success { ttft, total, usage } => {
-                known
-                    .latency
-                    .observe(*ttft, *total, usage.map(|usage| usage.output));
+                if !self.cell.schooling.is_pinned() {
+                    known
+                        .latency
+                        .observe(*ttft, *total, usage.map(|usage| usage.output));
+                    if let Some(usage) = usage {
+                        known.tokens.observe(*usage);
+                    }
+                }
                 known.cooldown.success();
                 known.calls.ok += 1;
                 telemetry::call_succeeded(&deployment, *total, *usage);
@@ -276,6 +294,44 @@ impl ProviderActor {
         {
             self.changed(&step, known);
         }
+    }
+
+    /// Learns from a judgement, unless what is learned is pinned.
+    fn judged(&self, judgement: &Judgement, state: &mut State) {
+        let schooling = &self.cell.schooling;
+        if schooling.is_pinned() {
+            return;
+        }
+        let Judgement { score, weight, .. } = *judgement;
+        let known = &mut state.known;
+        let seen = Observation {
+            kind: judgement.place.row,
+            cluster: judgement.place.cluster,
+            reward: score,
+            weight,
+            expected: judgement.expected,
+            step: schooling.next_step(),
+        };
+        match known.ability.observe(seen) {
+            Ok(Outcome::Counted) => {}
+            Ok(Outcome::Changed { ratio, .. }) => {
+                let deployment = self.cell.deployment.load();
+                tracing::warn!(
+                    deployment = deployment.id.as_str(),
+                    ratio,
+                    "answers have become worse: what was learned of it counts less"
+                );
+                telemetry::quality_changed(deployment.id.as_str());
+            }
+            Err(error) => return tracing::warn!(%error, "judgement ignored"),
+        }
+        if let Some(traits) = judgement.traits {
+            let row = judgement.place.row.and_then(|row| u16::try_from(row).ok());
+            Arc::make_mut(&mut known.aptitude).observe(row, traits, score, weight);
+        }
+        known.sources.note(&judgement.source, score, weight);
+        self.publish(state);
+        schooling.changed();
     }
 
     fn changed(&self, step: &Transition, known: &mut Snapshot) {
@@ -359,19 +415,26 @@ impl Actor for ProviderActor {
                 self.serve_waiting(state);
                 self.publish(state);
             }
-            Message::Feedback {
-                task,
-                score,
-                weight,
-            } => {
-                match state
-                    .known
-                    .quality
-                    .observe(task.map(TaskKind::index), score, weight)
-                {
-                    Ok(()) => self.publish(state),
-                    Err(error) => tracing::warn!(%error, "feedback ignored"),
-                }
+            Message::Judged(judgement) => self.judged(&judgement, state),
+            Message::Restored(learned) => {
+                let Snapshot {
+                    latency,
+                    ability,
+                    aptitude,
+                    sources,
+                    tokens,
+                    ..
+                } = *learned;
+                state.known = Snapshot {
+                    latency,
+                    ability,
+                    aptitude,
+                    sources,
+                    tokens,
+                    ..state.known.clone()
+                };
+                self.publish(state);
+                self.cell.schooling.changed();
             }
             Message::Configured => {
                 state.known.disabled = None;

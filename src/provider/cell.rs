@@ -8,10 +8,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::actor::{Message, Report};
-use super::{Deployment, Provider, Snapshot};
+use super::actor::{Judgement, Message, Report};
+use super::{Deployment, Provider, Schooling, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::TaskKind;
 use crate::resilience::{BreakerConfig, Ticket};
 use crate::supervisor::Address;
 use crate::telemetry;
@@ -26,6 +25,8 @@ pub struct Cell {
     pub provider: ArcSwap<Arc<dyn Provider>>,
     /// What the actor last published.
     pub snapshot: ArcSwap<Snapshot>,
+    /// What the learning of all deployments shares.
+    pub schooling: Arc<Schooling>,
     /// Where the actor is.
     pub(super) address: Address<Message>,
     in_flight: AtomicU32,
@@ -39,6 +40,7 @@ impl Cell {
         breaker: BreakerConfig,
         provider: Arc<dyn Provider>,
         learned: Snapshot,
+        schooling: Arc<Schooling>,
         epoch: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -46,6 +48,7 @@ impl Cell {
             breaker: ArcSwap::from_pointee(breaker),
             provider: ArcSwap::from_pointee(provider),
             snapshot: ArcSwap::from_pointee(learned),
+            schooling,
             address: Address::vacant(),
             in_flight: AtomicU32::new(0),
             epoch,
@@ -103,13 +106,14 @@ impl Cell {
         }
     }
 
-    /// A judgement of an earlier answer, 0..=1.
-    pub fn feedback(&self, task: Option<TaskKind>, score: f64, weight: f64) {
-        let _ = self.address.send(Message::Feedback {
-            task,
-            score,
-            weight,
-        });
+    /// A judgement of an earlier answer.
+    pub fn judge(&self, judgement: Judgement) {
+        let _ = self.address.send(Message::Judged(judgement));
+    }
+
+    /// Takes over learned state from elsewhere, in place of its own.
+    pub fn restore(&self, learned: Snapshot) {
+        let _ = self.address.send(Message::Restored(Box::new(learned)));
     }
 
     #[doc(hidden)]

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::cell::Cell;
-use super::{Deployment, Provider, Snapshot, actor};
+use super::{Deployment, Provider, Schooling, Snapshot, actor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
 use crate::resilience::BreakerConfig;
@@ -38,6 +38,8 @@ pub struct Fleet {
     providers: Mutex<HashMap<String, Address<supervisor::Message>>>,
     /// What was learned of deployments that are gone, should they come back.
     retired: Mutex<HashMap<DeploymentId, Arc<Snapshot>>>,
+    /// What the learning of all deployments shares.
+    pub schooling: Arc<Schooling>,
 }
 
 /// A deployment whose actor dies more often than this has its provider's supervisor give up …
@@ -79,6 +81,7 @@ impl Fleet {
             members: Mutex::default(),
             providers: Mutex::default(),
             retired: Mutex::default(),
+            schooling: Arc::default(),
         };
         (Arc::new(fleet), child)
     }
@@ -109,7 +112,11 @@ impl Fleet {
                     None => {
                         let retired = self.retired.lock().remove(&id).map(Arc::unwrap_or_clone);
                         let learned = learned.remove(&id).or(retired).unwrap_or_default();
-                        let cell = Cell::new(deployment, breaker, provider, learned, self.epoch);
+                        self.schooling.resume(learned.ability.step());
+                        let schooling = Arc::clone(&self.schooling);
+                        let cell = Cell::new(
+                            deployment, breaker, provider, learned, schooling, self.epoch,
+                        );
                         members.insert(id.clone(), Arc::clone(&cell));
                         fresh.push((id.provider().to_owned(), Arc::clone(&cell)));
                         cell
@@ -119,6 +126,7 @@ impl Fleet {
             }
         }
         self.drop_all_but(&cells);
+        self.schooling.changed();
         let mut made = HashSet::new();
         for (provider, cell) in fresh {
             // A new supervisor starts all deployments of its provider itself.

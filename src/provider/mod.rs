@@ -5,6 +5,7 @@
 //! - `actor`: one actor per deployment, owner of its breaker, limits and learned state.
 //! - `cell`: what everybody else holds of a deployment; hands out call guards.
 //! - `fleet`: all cells, by name, and the supervisors above their actors.
+//! - `schooling`: what the learning of all deployments shares.
 //! - `snapshot`: what the actor publishes after each outcome, for the router to read.
 //! - `adapter`: one folder per wire.
 
@@ -13,6 +14,7 @@ pub mod adapter;
 mod cell;
 pub mod deployment;
 mod fleet;
+mod schooling;
 pub mod snapshot;
 
 use std::sync::Arc;
@@ -27,8 +29,10 @@ use crate::query::Query;
 pub use actor::Report;
 pub use cell::{Cell, Guard};
 pub use deployment::{Capabilities, Deployment, Limits, Price, Timeouts};
+pub use actor::Judgement;
 pub use fleet::{Fleet, Served};
-pub use snapshot::{Calls, Health, Snapshot};
+pub use schooling::Schooling;
+pub use snapshot::{Calls, Health, Snapshot, Sources, Tokens};
 
 /// Something that can answer queries: an adapter to a remote API, a model in this process, or a host's own.
 ///

@@ -2,12 +2,15 @@
 //!
 //! The router reads it without asking anybody, and a restarted actor begins with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::learning::{Latency, QualityTable};
+use crate::answer::Usage;
+use crate::learning::aptitude::Aptitude;
+use crate::learning::{Ability, Latency};
 use crate::resilience::{Breaker, BreakerState, Cooldown};
 
 /// The published state of one deployment.
@@ -21,8 +24,14 @@ pub struct Snapshot {
     pub disabled: Option<Arc<str>>,
     /// How fast it is.
     pub latency: Latency,
-    /// How good it is, per task kind.
-    pub quality: QualityTable,
+    /// Evidence on how good it is, per kind of task.
+    pub ability: Ability,
+    /// Evidence on the forms of question it takes to.
+    pub aptitude: Arc<Aptitude>,
+    /// Where the evidence came from.
+    pub sources: Sources,
+    /// How many tokens its calls read and write, and how many its provider had cached.
+    pub tokens: Tokens,
     /// What became of its calls.
     pub calls: Calls,
     /// The last failure in words.
@@ -68,7 +77,10 @@ impl Snapshot {
             cooldown: Cooldown::default(),
             disabled: None,
             latency: Latency::default(),
-            quality: QualityTable::default(),
+            ability: Ability::default(),
+            aptitude: Arc::default(),
+            sources: Sources::default(),
+            tokens: Tokens::default(),
             calls: Calls::default(),
             last_error: None,
         }
@@ -97,6 +109,108 @@ impl Snapshot {
                 }
             }
         }
+    }
+}
+
+/// Sources of evidence that are told apart; what comes from others counts as `other`.
+const MOST_SOURCES: usize = 32;
+
+/// Judgements by where they came from: `user`, `check`, `agreement`, `judge`, or an import's name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sources(BTreeMap<String, Trace>);
+
+/// What one source has said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Judgements.
+    pub count: u64,
+    /// Their weights, summed.
+    pub weight: f64,
+    /// Their scores times weights, summed.
+    pub reward: f64,
+}
+
+impl Sources {
+    /// One more judgement of a source.
+    pub fn note(&mut self, source: &str, score: f64, weight: f64) {
+        let known = self.0.len() < MOST_SOURCES || self.0.contains_key(source);
+        let source = if known { source } else { "other" };
+        let trace = self.0.entry(source.to_owned()).or_default();
+        trace.count = trace.count.saturating_add(1);
+        trace.weight += weight;
+        trace.reward += weight * score;
+    }
+
+    /// Every source and what it has said.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Trace)> {
+        self.0.iter().map(|(name, trace)| (name.as_str(), trace))
+    }
+
+    /// Whether this can have come from judgements.
+    pub fn validate(&self) -> Result<(), String> {
+        let sound = |trace: &Trace| {
+            trace.weight.is_finite()
+                && trace.reward.is_finite()
+                && (0.0..=trace.weight * 1.000_001 + 1e-9).contains(&trace.reward)
+        };
+        if self.0.len() > MOST_SOURCES + 1 || !self.0.values().all(sound) {
+            return Err("impossible sums of a source of evidence".into());
+        }
+        Ok(())
+    }
+}
+
+/// Tokens of a deployment's calls, older ones counting less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tokens {
+    calls: f64,
+    input: f64,
+    cached: f64,
+    output: f64,
+}
+
+impl Tokens {
+    /// A memory of about fifty calls.
+    const KEEP: f64 = 0.98;
+
+    /// One more call.
+    pub fn observe(&mut self, usage: Usage) {
+        let Usage {
+            input,
+            cached,
+            output,
+            ..
+        } = usage;
+        self.calls = self.calls * Self::KEEP + 1.0;
+        self.input = self.input * Self::KEEP + f64::from(input);
+        self.cached = self.cached * Self::KEEP + f64::from(cached.min(input));
+        self.output = self.output * Self::KEEP + f64::from(output);
+    }
+
+    /// Output tokens of a call, on average; `None` before five calls.
+    pub fn mean_output(&self) -> Option<f64> {
+        (self.calls >= 4.5).then(|| self.output / self.calls)
+    }
+
+    /// The share of the input that was cached, 0..=1; 0 without evidence.
+    pub fn cached_share(&self) -> f64 {
+        if self.input > 0.0 {
+            (self.cached / self.input).clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
+    }
+
+    /// Whether this can have come from calls.
+    pub fn validate(&self) -> Result<(), String> {
+        let most = 0.0..=1e12;
+        let sums = [self.input, self.cached, self.output];
+        let sound = sums.iter().all(|sum| most.contains(sum)) && self.cached <= self.input;
+        if sound && (0.0..=51.0).contains(&self.calls) {
+            return Ok(());
+        }
+        Err("impossible sums of tokens".into())
     }
 }
 

@@ -3,23 +3,25 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::choice::{Basis, Standing, decide};
 use super::plan::{Candidate, EnsemblePlan, Excluded, Plan, State};
-use super::score::{Expectation, Weights, scores};
-use crate::config::{Alias, Ensemble, Order};
+use super::policy::{Derived, Policy};
+use super::score::{Expectation, Weights};
+use crate::config::{self, Alias, DEFAULT_STOP, Ensemble, Order};
 use crate::ensembler::merge::Strategy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
-use crate::learning::Prior;
+use crate::learning::aptitude::Traits;
+use crate::learning::{Bounds, Spot};
 use crate::provider::{Cell, Health};
 use crate::query::{Lane, Query, TaskKind};
 
 /// Output tokens assumed where the query sets no limit, for time and cost.
 const EXPECTED_OUTPUT: u32 = 256;
-/// How many observations a declared quality is worth.
-pub(crate) const PRIOR_STRENGTH: f64 = 10.0;
+/// Who has served a session wins ties with newcomers by this much, so that a session does not wander.
+const LOYALTY: f64 = 0.01;
 
 /// Everything a name can lead to. Published as a whole; a reload makes a new one.
-#[derive(Default)]
 pub struct Catalogue {
     /// Every deployment, in configured order.
     pub cells: Vec<Arc<Cell>>,
@@ -29,7 +31,13 @@ pub struct Catalogue {
     /// Ensembles by name.
     pub ensembles: BTreeMap<String, Ensemble>,
     /// What a good choice is.
-    pub weights: Option<Weights>,
+    pub weights: Weights,
+    /// How far exploring may go.
+    pub bounds: Bounds,
+    /// What each query's draws are derived from, with its id.
+    pub seed: u64,
+    /// What is kept between queries.
+    pub policy: Arc<Policy>,
 }
 
 impl Catalogue {
@@ -38,7 +46,8 @@ impl Catalogue {
         cells: Vec<Arc<Cell>>,
         aliases: BTreeMap<String, Alias>,
         ensembles: BTreeMap<String, Ensemble>,
-        weights: Weights,
+        routing: &config::Routing,
+        policy: Arc<Policy>,
     ) -> Self {
         let by_id = cells
             .iter()
@@ -50,7 +59,19 @@ impl Catalogue {
             by_id,
             aliases,
             ensembles,
-            weights: Some(weights),
+            weights: Weights {
+                quality: routing.quality,
+                latency: routing.latency,
+                cost: routing.cost,
+            },
+            bounds: Bounds {
+                explore: routing.explore > 0.0,
+                share: routing.explore,
+                floor: routing.floor,
+                ..Bounds::default()
+            },
+            seed: routing.seed,
+            policy,
         }
     }
 
@@ -92,6 +113,21 @@ impl Catalogue {
                 deadline: ensemble.deadline,
                 max_cost: query.routing.max_cost.or(ensemble.max_cost),
                 judge: None,
+                key: name.to_owned(),
+                wave: ensemble.wave,
+                everyone: query.routing.everyone,
+                stop: ensemble.stop,
+                worth: ensemble.worth,
+                target: ensemble.target,
+            };
+            let plan = match query.routing.merge {
+                // Another merge wants its own way of asking.
+                Some(merge) if merge != ensemble.merge => EnsemblePlan {
+                    wave: merge.wave(ensemble.members.len()),
+                    quorum: query.routing.quorum.unwrap_or(merge.quorum(ensemble.members.len())),
+                    ..plan
+                },
+                _ => plan,
             };
             return self.ensemble(query, plan, ensemble.judge.as_deref(), stream);
         }
@@ -100,13 +136,22 @@ impl Catalogue {
 
     fn ad_hoc(&self, query: &Query, stream: bool) -> Result<Plan> {
         let names = &query.routing.ensemble;
+        let merge = query.routing.merge.unwrap_or(Strategy::Plurality);
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
         let plan = EnsemblePlan {
             members: self.members(names, query)?,
-            merge: query.routing.merge.unwrap_or(Strategy::Plurality),
-            quorum: query.routing.quorum.unwrap_or(names.len() / 2 + 1),
+            merge,
+            quorum: query.routing.quorum.unwrap_or(merge.quorum(names.len())),
             deadline: None,
             max_cost: query.routing.max_cost,
             judge: None,
+            key: sorted.join("+"),
+            wave: merge.wave(names.len()),
+            everyone: query.routing.everyone,
+            stop: DEFAULT_STOP,
+            worth: None,
+            target: None,
         };
         self.ensemble(query, plan, None, stream)
     }
@@ -136,12 +181,17 @@ impl Catalogue {
             let judge = self.single(judge.unwrap_or("auto"), query, stream)?;
             plan.judge = Some(Box::new(judge));
         }
+        let place = self.policy.schooling().place(query);
         Ok(Plan {
+            state: self.policy.derived(&self.cells).digest.clone(),
+            place,
+            task: query.task.map(TaskKind::name),
+            topic: query.topic.clone(),
+            traits: traits(query),
             asked: query.model.clone(),
             order: "listed",
-            candidates: Vec::new(),
-            excluded: Vec::new(),
             ensemble: Some(plan),
+            ..Plan::default()
         })
     }
 
@@ -149,6 +199,18 @@ impl Catalogue {
     fn single(&self, name: &str, query: &Query, stream: bool) -> Result<Plan> {
         let (cells, order) = self.resolve(name)?;
         let needs = query.needs();
+        let place = self.policy.schooling().place(query);
+        let outlook = Outlook {
+            derived: self.policy.derived(&self.cells),
+            traits: traits(query),
+            incumbent: query
+                .session
+                .as_deref()
+                .and_then(|session| self.policy.incumbent(session)),
+            query,
+        };
+        let spots = outlook.derived.pool.spots(place.row, place.cluster);
+        let mut standings = Vec::new();
         let mut candidates = Vec::new();
         let mut excluded = Vec::new();
         for cell in cells {
@@ -159,52 +221,96 @@ impl Catalogue {
                 Health::Disabled(ref why) => Some(format!("disabled: {why}")),
                 _ => None,
             });
-            match reason {
-                Some(reason) => excluded.push(Excluded {
+            if let Some(reason) = reason {
+                excluded.push(Excluded {
                     deployment: deployment.id.clone(),
                     reason,
-                }),
-                None => candidates.push(candidate(cell, query, health)),
+                });
+                continue;
             }
+            let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
+            let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
+            let standing = outlook.standing(cell, at as u64, spot, place.row);
+            candidates.push(candidate(cell, standing, health));
+            standings.push(standing);
         }
         if candidates.is_empty() {
             return Err(nobody(name, &excluded));
         }
-        let weights = self.weights.unwrap_or(Weights {
-            quality: 1.0,
-            latency: 0.0,
-            cost: 0.0,
-        });
-        let expectations: Vec<Expectation> = candidates.iter().map(|c| c.expected).collect();
-        let scores = scores(&expectations, weights);
-        let sound = scores.iter().all(|score| score.is_finite());
-        for (candidate, score) in candidates.iter_mut().zip(scores) {
-            candidate.score = score;
-        }
-        let order = match order {
-            Order::Scored if sound => {
-                rank(&mut candidates, query.lane);
-                "scored"
-            }
-            // What was learned makes no sense: the operator's order still does.
-            Order::Scored => {
-                tracing::error!(
-                    model = name,
-                    "a score is not a number, using the configured order"
-                );
-                "configured"
-            }
-            Order::Listed => "listed",
-        };
-        // Who rests is asked last, in any order. The sort is stable.
-        candidates.sort_by_key(|candidate| candidate.state == State::Resting);
-        Ok(Plan {
+        let mut plan = Plan {
             asked: name.into(),
-            order,
+            order: "listed",
             candidates,
             excluded,
-            ensemble: None,
-        })
+            state: outlook.derived.digest.clone(),
+            place,
+            task: query.task.map(TaskKind::name),
+            topic: query.topic.clone(),
+            traits: outlook.traits,
+            ..Plan::default()
+        };
+        self.order(&mut plan, standings, order, query, outlook.incumbent.is_some());
+        Ok(plan)
+    }
+
+    /// Puts the candidates into the order in which they are asked.
+    fn order(
+        &self,
+        plan: &mut Plan,
+        standings: Vec<Standing>,
+        order: Order,
+        query: &Query,
+        in_session: bool,
+    ) {
+        let resting = |plan: &Plan, at: usize| plan.candidates[at].state == State::Resting;
+        // Who rests is not chosen, but is asked last.
+        let ready: Vec<usize> = (0..standings.len()).filter(|at| !resting(plan, *at)).collect();
+        let everybody: Vec<usize> = (0..standings.len()).collect();
+        let eligible = if ready.is_empty() { everybody } else { ready };
+        let mut basis = Basis {
+            seed: seed(self.seed, query.id.as_str()),
+            weights: self.weights,
+            bounds: Bounds {
+                explore: self.bounds.explore && query.lane != Lane::Urgent && !in_session,
+                ..self.bounds
+            },
+            credit: self.policy.credit(plan.place),
+            standings: eligible.iter().map(|at| standings[*at]).collect(),
+        };
+        let verdict = decide(&basis);
+        // Scores of those who rest, for the reader.
+        basis.standings = standings;
+        let scores = decide(&basis).map(|verdict| verdict.expected);
+        for (at, candidate) in plan.candidates.iter_mut().enumerate() {
+            candidate.score = scores.as_ref().map_or(f64::NAN, |scores| scores[at]);
+        }
+        if order == Order::Scored {
+            match verdict {
+                Some(verdict) => {
+                    for (place, at) in eligible.iter().enumerate() {
+                        plan.candidates[*at].sampled = Some(verdict.sampled[place]);
+                        plan.candidates[*at].interval = Some(verdict.interval[place]);
+                    }
+                    let first = plan.candidates[eligible[verdict.index]].deployment.clone();
+                    basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
+                    plan.why = Some(verdict.why);
+                    plan.basis = Some(basis);
+                    plan.order = "scored";
+                    rank(&mut plan.candidates, &first, query.lane);
+                }
+                // What was learned makes no sense: the operator's order still does.
+                None => {
+                    tracing::error!(
+                        model = plan.asked,
+                        "a score is not a number, using the configured order"
+                    );
+                    plan.order = "configured";
+                }
+            }
+        }
+        // Who rests is asked last, in any order. The sort is stable.
+        plan.candidates
+            .sort_by_key(|candidate| candidate.state == State::Resting);
     }
 
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {
@@ -258,23 +364,69 @@ impl Catalogue {
     }
 }
 
-fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
+/// What is believed of a deployment that no pool holds.
+const IGNORANCE: Spot = Spot {
+    centre: 0.0,
+    deviation: 2.0,
+    reach: 0.0,
+    evidence: 0.0,
+};
+
+/// What one query's candidates are looked at with.
+struct Outlook<'a> {
+    derived: Arc<Derived>,
+    traits: Option<Traits>,
+    incumbent: Option<DeploymentId>,
+    query: &'a Query,
+}
+
+impl Outlook<'_> {
+    fn standing(&self, cell: &Cell, at: u64, spot: Spot, row: Option<usize>) -> Standing {
+        let deployment = cell.deployment.load();
+        let snapshot = cell.snapshot.load();
+        let params = &self.query.params;
+        // Without a limit to go by, answers are as long as they were.
+        let usual = snapshot
+            .tokens
+            .mean_output()
+            .map_or(EXPECTED_OUTPUT, |tokens| tokens as u32);
+        let output = params.max_tokens.map_or(usual, |max| max.min(usual.max(1)));
+        let input = self.query.estimated_input_tokens();
+        let stays = self.incumbent.as_ref() == Some(&deployment.id);
+        // A session that moves on leaves the cache of its prompt behind.
+        let cached = if stays {
+            (f64::from(input) * snapshot.tokens.cached_share()) as u32
+        } else {
+            0
+        };
+        let usage = crate::answer::Usage {
+            input,
+            output,
+            cached,
+            ..Default::default()
+        };
+        let adjustment = self.traits.map_or(0.0, |traits| {
+            let row = row.and_then(|row| u16::try_from(row).ok());
+            let landscape = &self.derived.landscape;
+            landscape.adjustment(&snapshot.aptitude, row, traits).mean
+        });
+        let expected = Expectation {
+            quality: 0.0,
+            seconds: match params.max_tokens {
+                Some(_) => snapshot.latency.expected_total(Some(output)),
+                None => snapshot.latency.total.mean(),
+            },
+            dollars: deployment.price.map(|price| price.of(usage)),
+            failure_rate: snapshot.breaker.failure_rate(cell.now()),
+            in_flight: cell.in_flight(),
+        };
+        let loyalty = if stays { LOYALTY } else { 0.0 };
+        Standing::new(at, spot, adjustment + loyalty, expected)
+    }
+}
+
+fn candidate(cell: &Arc<Cell>, standing: Standing, health: Health) -> Candidate {
     let deployment = cell.deployment.load();
-    let snapshot = cell.snapshot.load();
-    let output = query
-        .params
-        .max_tokens
-        .unwrap_or(EXPECTED_OUTPUT)
-        .min(4 * EXPECTED_OUTPUT);
-    let prior = Prior::new(deployment.quality, PRIOR_STRENGTH);
-    let quality = snapshot
-        .quality
-        .estimate_from(prior, query.task.map(TaskKind::index));
-    let usage = crate::answer::Usage {
-        input: query.estimated_input_tokens(),
-        output,
-        ..Default::default()
-    };
     let (state, reason) = match health {
         Health::Ready | Health::Disabled(_) => (State::Ready, "ready".to_owned()),
         Health::Probing => (
@@ -286,32 +438,42 @@ fn candidate(cell: &Arc<Cell>, query: &Query, health: Health) -> Candidate {
     Candidate {
         deployment: deployment.id.clone(),
         score: 0.0,
+        sampled: None,
+        interval: None,
+        evidence: standing.spot.evidence,
         family: deployment.family.clone(),
-        expected: Expectation {
-            quality: quality.mean,
-            // Without a limit to go by, answers are as long as they were.
-            seconds: match query.params.max_tokens {
-                Some(_) => snapshot.latency.expected_total(Some(output)),
-                None => snapshot.latency.total.mean(),
-            },
-            dollars: deployment.price.map(|price| price.of(usage)),
-            failure_rate: snapshot.breaker.failure_rate(cell.now()),
-            in_flight: cell.in_flight(),
-        },
+        expected: standing.expected,
         state,
         reason,
         cell: Arc::clone(cell),
     }
 }
 
-/// Best first. A deployment whose breaker waits for a probe goes before the others, or it would never be
-/// asked again; an urgent query does not take that risk.
-fn rank(candidates: &mut [Candidate], lane: Lane) {
+/// How the question is asked: the last thing that the user said.
+fn traits(query: &Query) -> Option<Traits> {
+    query.question().map(|question| Traits::of(&question))
+}
+
+/// A seed for one query's draws: the same for the same id.
+fn seed(seed: u64, id: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(id.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    // JSON's readers in other languages hold 53 bits exactly.
+    u64::from_le_bytes(first) >> 11
+}
+
+/// The chosen one first, then the best. A deployment whose breaker waits for a probe goes before all others, or it
+/// would never be asked again; an urgent query does not take that risk.
+fn rank(candidates: &mut [Candidate], first: &DeploymentId, lane: Lane) {
     let probe_first =
         |candidate: &Candidate| lane != Lane::Urgent && candidate.state == State::Probing;
     candidates.sort_by(|a, b| {
         probe_first(b)
             .cmp(&probe_first(a))
+            .then((b.deployment == *first).cmp(&(a.deployment == *first)))
             .then(b.score.total_cmp(&a.score))
     });
 }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::choice::Basis;
 use super::score::Expectation;
 use crate::ensembler::merge::Strategy;
 use crate::id::DeploymentId;
-use crate::provider::Cell;
+use crate::learning::votes::Target;
+use crate::learning::aptitude::Traits;
+use crate::learning::{Place, Why};
+use crate::provider::{Cell, Price};
 
 /// Who is to be asked, in which order, and who is not and why.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Plan {
     /// The name the query gave.
     pub asked: String,
@@ -22,6 +26,30 @@ pub struct Plan {
     /// Who cannot serve the query.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<Excluded>,
+    /// How the first was chosen, where scores decide the order; enough to choose again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// Why the first stands first: `greedy`, `explored` or `bounded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// Digest of the learned state the plan was made with.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// Where evidence on the answer belongs.
+    #[serde(skip)]
+    pub place: Place,
+    /// The kind of work, told or found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<&'static str>,
+    /// The caller's own name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// How the question is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traits: Option<Traits>,
+    /// The experiment it is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     /// Several are asked and their answers merged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<EnsemblePlan>,
@@ -37,6 +65,17 @@ impl Plan {
     }
 }
 
+/// Part in an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The experiment's name.
+    pub experiment: String,
+    /// The variant's name.
+    pub variant: String,
+    /// What the variant was.
+    pub fingerprint: u64,
+}
+
 /// One deployment that may serve the query.
 #[derive(Clone, Serialize)]
 pub struct Candidate {
@@ -47,6 +86,14 @@ pub struct Candidate {
     /// What the score is made of.
     #[serde(flatten)]
     pub expected: Expectation,
+    /// The quality that was drawn for it, where scores decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<f64>,
+    /// Low and high end of its quality, about 95 % of belief.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
+    /// Observations behind it on this kind of work, older ones counting less.
+    pub evidence: f64,
     /// Its family of models, if the operator named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
@@ -56,6 +103,13 @@ pub struct Candidate {
     pub reason: String,
     #[serde(skip)]
     pub(super) cell: Arc<Cell>,
+}
+
+impl Candidate {
+    /// What it costs, if anybody said.
+    pub(crate) fn price(&self) -> Option<Price> {
+        self.cell.deployment.load().price
+    }
 }
 
 /// A candidate's health, for its place in the order.
@@ -91,6 +145,21 @@ pub struct EnsemblePlan {
     /// How long to wait for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
+    /// The name under which is learned what its votes are worth.
+    pub key: String,
+    /// How many are asked at first.
+    pub wave: usize,
+    /// Whether everybody is asked and heard, whatever is decided before: to learn from it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub everyone: bool,
+    /// Confidence at which nobody more is asked; above 1 for never.
+    pub stop: f64,
+    /// Dollars that one more right answer is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worth: Option<f64>,
+    /// What the decisions are tuned to, where that is set instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// Dollars all calls may cost, estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<f64>,

@@ -1,9 +1,9 @@
 //! How good a choice a candidate is: expected quality, against expected seconds and dollars.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The operator's weights, each ≥ 0.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     /// Of the expected quality.
     pub quality: f64,
@@ -14,7 +14,7 @@ pub struct Weights {
 }
 
 /// What is expected of one candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expectation {
     /// 0..=1, learned on top of what was declared.
     pub quality: f64,

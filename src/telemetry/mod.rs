@@ -18,6 +18,8 @@
 //! | `quorate_hedges_total` | counter | | second calls sent because the first was slow |
 //! | `quorate_cost_dollars` | gauge, only grows | `deployment` | cost where prices are configured |
 //! | `quorate_ensemble_agreement` | histogram | `merge` | agreement of ensembles |
+//! | `quorate_quality_changes_total` | counter | `deployment` | times a deployment's answers were noticed to have become worse |
+//! | `quorate_fits_total` | counter | `outcome` | models of votes fitted anew, or not |
 //! | `quorate_actor_restarts_total` | counter | `actor` | restarts by supervisors |
 //! | `quorate_actor_mailbox_seconds` | gauge | `actor` | age of the last heartbeat when the actor came to it |
 //! | `quorate_ledger_pending` | gauge | | decision rows not yet written |
@@ -56,6 +58,8 @@ const RETRIES: &str = "quorate_retries_total";
 const HEDGES: &str = "quorate_hedges_total";
 const COST: &str = "quorate_cost_dollars";
 const AGREEMENT: &str = "quorate_ensemble_agreement";
+const QUALITY_CHANGES: &str = "quorate_quality_changes_total";
+const FITS: &str = "quorate_fits_total";
 const ACTOR_RESTARTS: &str = "quorate_actor_restarts_total";
 const MAILBOX_SECONDS: &str = "quorate_actor_mailbox_seconds";
 const LEDGER_PENDING: &str = "quorate_ledger_pending";
@@ -101,6 +105,11 @@ pub const BUCKETS: &[(&str, &[f64])] = &[
 
 /// Tells the installed recorder what each metric means. The daemon calls it after installing its exporter.
 pub fn describe() {
+    describe_counter!(
+        QUALITY_CHANGES,
+        "times a deployment's answers became worse"
+    );
+    describe_counter!(FITS, "models of votes fitted anew, by outcome");
     describe_gauge!(PERMITS_IN_USE, "queries admitted and not yet ended");
     describe_gauge!(QUEUE_DEPTH, "queries waiting for a permit");
     describe_histogram!(QUEUE_SECONDS, Unit::Seconds, "time waited for a permit");
@@ -255,4 +264,14 @@ pub fn ledger_wrote(healthy: bool) {
 /// Open connections of a listener changed by `by`.
 pub fn connections(listener: &'static str, by: f64) {
     gauge!(CONNECTIONS, "listener" => listener).increment(by);
+}
+
+/// A deployment's answers have become worse.
+pub fn quality_changed(deployment: &str) {
+    counter!(QUALITY_CHANGES, "deployment" => deployment.to_owned()).increment(1);
+}
+
+/// A model of votes was fitted, or could not be.
+pub fn fitted(done: bool) {
+    counter!(FITS, "outcome" => if done { "ok" } else { "failed" }).increment(1);
 }

@@ -1,13 +1,13 @@
 //! Several answers become one: pure functions from votes to a choice.
 //!
-//! - [`normalise`]: when two answers say the same.
+//! - [`compare`]: when two answers say the same.
 //! - [`first`], [`plurality`], [`weighted`], [`best`]: choose one of the answers.
 //! - [`judge`], [`synthesize`]: the prompts with which a further model chooses or writes the answer.
 
 pub mod best;
+pub mod compare;
 pub mod first;
 pub mod judge;
-pub mod normalise;
 pub mod plurality;
 pub mod synthesize;
 pub mod weighted;
@@ -21,7 +21,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::confidence;
-use normalise::Normal;
+use compare::Form;
 
 /// How several answers become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub enum Strategy {
     Plurality,
     /// The answer with most evidence, a member's vote counting by its learned quality.
     Weighted,
+    /// The likeliest answer by weights fitted to what was learned of the members' votes.
+    Fitted,
+    /// As `fitted`, but members are asked one after the other, and only while the next is worth its price.
+    Adaptive,
+    /// As `adaptive`, from the cheapest member up.
+    Cascade,
     /// The answer of the member with the highest learned quality.
     Best,
     /// A further model chooses.
@@ -44,14 +50,38 @@ pub enum Strategy {
 
 impl Strategy {
     /// Every strategy.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::First,
         Self::Plurality,
         Self::Weighted,
+        Self::Fitted,
+        Self::Adaptive,
+        Self::Cascade,
         Self::Best,
         Self::Judge,
         Self::Synthesize,
     ];
+
+    /// How many of `members` must have answered, unless somebody says otherwise.
+    pub fn quorum(self, members: usize) -> usize {
+        match self {
+            Self::First | Self::Adaptive | Self::Cascade => 1,
+            _ => members / 2 + 1,
+        }
+    }
+
+    /// How many of `members` are asked at first, unless somebody says otherwise.
+    pub fn wave(self, members: usize) -> usize {
+        match self {
+            Self::Adaptive | Self::Cascade => 1,
+            _ => members,
+        }
+    }
+
+    /// Whether the weights learned of past votes decide.
+    pub fn is_fitted(self) -> bool {
+        matches!(self, Self::Fitted | Self::Adaptive | Self::Cascade)
+    }
 
     /// Its name in configuration, on the wire and in metrics.
     pub fn name(self) -> &'static str {
@@ -59,6 +89,9 @@ impl Strategy {
             Self::First => "first",
             Self::Plurality => "plurality",
             Self::Weighted => "weighted",
+            Self::Fitted => "fitted",
+            Self::Adaptive => "adaptive",
+            Self::Cascade => "cascade",
             Self::Best => "best",
             Self::Judge => "judge",
             Self::Synthesize => "synthesize",
@@ -132,42 +165,20 @@ pub struct Merged {
     pub confidence: f64,
 }
 
-/// Merges what has arrived. `None` without votes, and for the strategies that ask a further model.
-pub fn merge(strategy: Strategy, votes: &[Vote<'_>]) -> Option<Merged> {
+/// Merges what has arrived, answers to a question that asks for this form. `None` without votes, for the strategies
+/// that need what was learned of the members, and for those that ask a further model.
+pub fn merge(strategy: Strategy, votes: &[Vote<'_>], form: &Form) -> Option<Merged> {
     match strategy {
-        Strategy::First => first::merge(votes),
-        Strategy::Plurality => plurality::merge(votes),
-        Strategy::Weighted => weighted::merge(votes),
-        Strategy::Best => best::merge(votes),
-        Strategy::Judge | Strategy::Synthesize => None,
+        Strategy::First => first::merge(votes, form),
+        Strategy::Plurality => plurality::merge(votes, form),
+        Strategy::Weighted => weighted::merge(votes, form),
+        Strategy::Best => best::merge(votes, form),
+        Strategy::Fitted
+        | Strategy::Adaptive
+        | Strategy::Cascade
+        | Strategy::Judge
+        | Strategy::Synthesize => None,
     }
-}
-
-/// Groups votes that say the same, each weighing its number; groups and members in order of arrival.
-///
-/// A later vote joins the first group whose earliest member it [matches](Normal::matches), so that
-/// more votes never regroup earlier ones.
-pub fn group(votes: &[Vote<'_>]) -> Vec<Group> {
-    let mut arrival: Vec<usize> = (0..votes.len()).collect();
-    arrival.sort_by_key(|&index| votes[index].order);
-    let mut groups: Vec<(Normal, Group)> = Vec::new();
-    for index in arrival {
-        let normal = Normal::of(votes[index].text);
-        match groups.iter_mut().find(|(first, _)| first.matches(&normal)) {
-            Some((_, group)) => {
-                group.members.push(index);
-                group.weight += 1.0;
-            }
-            None => groups.push((
-                normal,
-                Group {
-                    members: vec![index],
-                    weight: 1.0,
-                },
-            )),
-        }
-    }
-    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 /// The member of highest quality, of several the earliest. `members` are in order of arrival.
@@ -206,8 +217,8 @@ fn summed_quality(votes: &[Vote<'_>], group: &Group) -> f64 {
 
 /// A choice made by other means than counting, a judge's for one: the votes only agree with it or not.
 /// `winner` is an index into `votes`; `None` if there is no such vote.
-pub fn chosen(votes: &[Vote<'_>], winner: usize) -> Option<Merged> {
-    let mut groups = group(votes);
+pub fn chosen(votes: &[Vote<'_>], winner: usize, form: &Form) -> Option<Merged> {
+    let mut groups = compare::group(votes, form, None);
     let at = groups
         .iter()
         .position(|group| group.members.contains(&winner))?;

@@ -22,24 +22,24 @@ fn strategies_are_read_as_they_are_written() {
     let error = "vote".parse::<Strategy>().unwrap_err();
     assert_eq!(
         error,
-        "'vote' is no merge strategy: first, plurality, weighted, best, judge, synthesize"
+        "'vote' is no merge strategy: first, plurality, weighted, fitted, adaptive, cascade, best, judge, synthesize"
     );
 }
 
 #[test]
 fn no_votes_make_no_answer() {
     for strategy in Strategy::ALL {
-        assert_eq!(merge(strategy, &[]), None);
+        assert_eq!(merge(strategy, &[], &Form::FREE), None);
     }
-    assert!(!plurality::decided(&[], 0));
+    assert!(!compare::decided(&[], &Form::FREE, false, 0));
 }
 
 #[test]
 fn first_takes_the_earliest_and_best_the_most_trusted() {
     let mut votes = votes(&[("a", 0.2), ("b", 0.9), ("c", 0.9)]);
     votes.rotate_left(1);
-    assert_eq!(votes[first::merge(&votes).unwrap().winner].text, "a");
-    assert_eq!(votes[best::merge(&votes).unwrap().winner].text, "b");
+    assert_eq!(votes[first::merge(&votes, &Form::FREE).unwrap().winner].text, "a");
+    assert_eq!(votes[best::merge(&votes, &Form::FREE).unwrap().winner].text, "b");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn plurality_counts_answers_and_speaks_through_the_best_member() {
         ("**Paris**", 0.4),
         ("Paris", 0.4),
     ]);
-    let merged = plurality::merge(&votes).unwrap();
+    let merged = plurality::merge(&votes, &Form::FREE).unwrap();
     assert_eq!(merged.winner, 2);
     assert_eq!(
         merged.groups[0],
@@ -72,19 +72,19 @@ fn plurality_counts_answers_and_speaks_through_the_best_member() {
 #[test]
 fn a_tie_goes_to_the_higher_quality_then_to_the_earlier() {
     assert_eq!(
-        plurality::merge(&votes(&[("a", 0.5), ("b", 0.6)]))
+        plurality::merge(&votes(&[("a", 0.5), ("b", 0.6)]), &Form::FREE)
             .unwrap()
             .winner,
         1
     );
     assert_eq!(
-        plurality::merge(&votes(&[("a", 0.5), ("b", 0.5)]))
+        plurality::merge(&votes(&[("a", 0.5), ("b", 0.5)]), &Form::FREE)
             .unwrap()
             .winner,
         0
     );
     assert_eq!(
-        weighted::merge(&votes(&[("a", 0.5), ("b", 0.5)]))
+        weighted::merge(&votes(&[("a", 0.5), ("b", 0.5)]), &Form::FREE)
             .unwrap()
             .winner,
         0
@@ -94,8 +94,8 @@ fn a_tie_goes_to_the_higher_quality_then_to_the_earlier() {
 #[test]
 fn one_good_member_outweighs_two_poor_ones_only_when_weighed() {
     let votes = votes(&[("a", 0.55), ("a", 0.55), ("b", 0.9)]);
-    assert_eq!(plurality::merge(&votes).unwrap().winner, 0);
-    let merged = weighted::merge(&votes).unwrap();
+    assert_eq!(plurality::merge(&votes, &Form::FREE).unwrap().winner, 0);
+    let merged = weighted::merge(&votes, &Form::FREE).unwrap();
     assert_eq!(merged.winner, 2);
     // ln 9 against 2 ln (11/9): 9 / (9 + 121/81).
     assert!((merged.confidence - 9.0 / (9.0 + 121.0 / 81.0)).abs() < 1e-9);
@@ -113,7 +113,7 @@ fn the_weight_is_the_log_odds_within_its_bounds() {
 fn a_quality_that_is_no_number_counts_as_none() {
     let votes = votes(&[("a", f64::NAN), ("b", 0.1)]);
     for strategy in [Strategy::Plurality, Strategy::Weighted, Strategy::Best] {
-        assert_eq!(merge(strategy, &votes).unwrap().winner, 1, "{strategy}");
+        assert_eq!(merge(strategy, &votes, &Form::FREE).unwrap().winner, 1, "{strategy}");
     }
 }
 
@@ -142,7 +142,7 @@ proptest! {
         shuffled.sort_by_key(|(key, _)| *key);
         let shuffled: Vec<Vote<'_>> = shuffled.into_iter().map(|(_, vote)| vote).collect();
         for strategy in [Strategy::First, Strategy::Plurality, Strategy::Weighted, Strategy::Best] {
-            let (a, b) = (merge(strategy, &votes).unwrap(), merge(strategy, &shuffled).unwrap());
+            let (a, b) = (merge(strategy, &votes, &Form::FREE).unwrap(), merge(strategy, &shuffled, &Form::FREE).unwrap());
             prop_assert_eq!(votes[a.winner], shuffled[b.winner], "{}", strategy);
             prop_assert_eq!(a.agreement, b.agreement);
             prop_assert!((a.confidence - b.confidence).abs() < 1e-9);
@@ -161,7 +161,7 @@ proptest! {
             vote.order = order;
         }
         for strategy in [Strategy::Plurality, Strategy::Weighted] {
-            let (a, b) = (merge(strategy, &votes).unwrap(), merge(strategy, &permuted).unwrap());
+            let (a, b) = (merge(strategy, &votes, &Form::FREE).unwrap(), merge(strategy, &permuted, &Form::FREE).unwrap());
             let most = a.groups[0].members.len();
             prop_assert_eq!(b.groups[0].members.len(), most);
             let tie = a.groups.iter().filter(|group| group.members.len() == most).count() > 1;
@@ -172,7 +172,7 @@ proptest! {
     #[test]
     fn groups_partition_the_votes_and_numbers_stay_in_range(votes in ballot(0.0f64..1.0)) {
         for strategy in [Strategy::First, Strategy::Plurality, Strategy::Weighted, Strategy::Best] {
-            let merged = merge(strategy, &votes).unwrap();
+            let merged = merge(strategy, &votes, &Form::FREE).unwrap();
             let mut members: Vec<usize> =
                 merged.groups.iter().flat_map(|group| group.members.iter().copied()).collect();
             members.sort_unstable();
@@ -188,9 +188,9 @@ proptest! {
     fn what_is_decided_stays_decided(votes in ballot(0.0f64..1.0), arrived in 0usize..12) {
         let arrived = arrived.min(votes.len());
         let (so_far, outstanding) = votes.split_at(arrived);
-        if plurality::decided(so_far, outstanding.len()) {
+        if compare::decided(so_far, &Form::FREE, false, outstanding.len()) {
             let (now, then) =
-                (plurality::merge(so_far).unwrap(), plurality::merge(&votes).unwrap());
+                (plurality::merge(so_far, &Form::FREE).unwrap(), plurality::merge(&votes, &Form::FREE).unwrap());
             prop_assert_eq!(now.groups[0].members[0], then.groups[0].members[0]);
         }
     }
@@ -198,8 +198,8 @@ proptest! {
     /// The converse: as long as it is not decided, votes for the runner-up can still draw level.
     #[test]
     fn what_is_undecided_can_still_become_a_tie(votes in ballot(Just(0.5)), outstanding in 0usize..6) {
-        if !plurality::decided(&votes, outstanding) {
-            let merged = plurality::merge(&votes).unwrap();
+        if !compare::decided(&votes, &Form::FREE, false, outstanding) {
+            let merged = plurality::merge(&votes, &Form::FREE).unwrap();
             let runner_up = merged.groups[1..].iter().map(|group| group.members.len()).max();
             prop_assert!(runner_up.unwrap_or(0) + outstanding >= merged.groups[0].members.len());
         }
@@ -223,7 +223,7 @@ fn two_of_one_family_do_not_outvote_a_better_stranger() {
         family: None,
         ..vote
     });
-    let text = |votes: &[Vote<'static>]| votes[weighted::merge(votes).unwrap().winner].text;
+    let text = |votes: &[Vote<'static>]| votes[weighted::merge(votes, &Form::FREE).unwrap().winner].text;
     assert_eq!(text(&strangers), "A");
     assert_eq!(text(&related), "B");
 }

@@ -4,7 +4,8 @@
 //! weighs each vote `ln(p (K - 1) / (1 - p))`: Nitzan and Paroush, "Optimal decision rules in uncertain
 //! dichotomous choice situations", 1982, for K = 2; errors spread evenly over the rest for more.
 
-use super::{Group, Merged, Vote, best_of, group, leading, summed_quality};
+use super::compare::{self, Form};
+use super::{Group, Merged, Vote, leading, summed_quality};
 use crate::ensembler::confidence;
 
 /// No member is trusted beyond this, or one alone could outvote any number.
@@ -14,12 +15,17 @@ const MOST_TRUST: f64 = 0.99;
 const ABOVE_GUESS: f64 = 1e-6;
 
 /// Chooses the group of highest weight; of several, the one of higher summed quality, then the earliest.
-/// Its text is that of its member of highest quality. The confidence is the posterior of the group among
+/// Its text is the one that most of it gave. The confidence is the posterior of the group among
 /// all that were given. `None` without votes.
-pub fn merge(votes: &[Vote<'_>]) -> Option<Merged> {
-    let mut groups = group(votes);
-    let answers = groups.len().max(2);
-    for group in &mut groups {
+pub fn merge(votes: &[Vote<'_>], form: &Form) -> Option<Merged> {
+    let mut groups = compare::group(votes, form, None);
+    let answers = groups
+        .iter()
+        .filter(|group| group.weight > 0.0)
+        .count()
+        .max(2);
+    // Who declined to answer weighs nothing already.
+    for group in groups.iter_mut().filter(|group| group.weight > 0.0) {
         group.weight = group
             .members
             .iter()
@@ -30,7 +36,7 @@ pub fn merge(votes: &[Vote<'_>]) -> Option<Merged> {
         (group.weight, summed_quality(votes, group))
     })?;
     groups[..=leader].rotate_right(1);
-    let winner = best_of(votes, &groups[0].members)?;
+    let winner = compare::spokesman(votes, &groups[0].members)?;
     let agreement = groups[0].members.len() as f64 / votes.len() as f64;
     let confidence = confidence::posterior(&weights(&groups), answers);
     Some(Merged {

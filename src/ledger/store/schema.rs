@@ -55,6 +55,9 @@ pub(super) const MIGRATIONS: &[&str] = &["
         payload TEXT NOT NULL,
         reason TEXT NOT NULL
     ) STRICT;
+", "
+    ALTER TABLE feedback ADD COLUMN truth INTEGER;
+    CREATE INDEX decisions_of_ensembles ON decisions (at) WHERE members IS NOT NULL;
 "];
 
 /// Brings the database to the schema after the first `target` migrations, all or nothing.

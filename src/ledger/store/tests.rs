@@ -91,7 +91,7 @@ fn image(dir: &Path) -> Vec<u8> {
     store.save_cells(&cells(60)).expect("written");
     for n in 0..20 {
         store
-            .record_feedback(&row(n).id, 0.5, "ann", 1)
+            .record_feedback(&row(n).id, 0.5, None, "ann", 1)
             .expect("written");
     }
     drop(store);
@@ -474,7 +474,7 @@ fn feedback_counts_once_for_each_source() {
     store.append(&[row(1)]).expect("written");
     let mut judge = |score, source| {
         store
-            .record_feedback(&row(1).id, score, source, 5)
+            .record_feedback(&row(1).id, score, None, source, 5)
             .expect("in range")
     };
     assert_eq!(judge(1.0, "ann"), FeedbackOutcome::Recorded);
@@ -487,13 +487,13 @@ fn feedback_counts_once_for_each_source() {
     assert_eq!(judge(0.25, "ann"), FeedbackOutcome::Repeated);
     assert_eq!(
         store
-            .record_feedback(&row(2).id, 1.0, "ann", 5)
+            .record_feedback(&row(2).id, 1.0, None, "ann", 5)
             .expect("in range"),
         FeedbackOutcome::Unknown
     );
     for score in [-0.1, 1.1, f64::NAN] {
         let error = store
-            .record_feedback(&row(1).id, score, "ann", 5)
+            .record_feedback(&row(1).id, score, None, "ann", 5)
             .expect_err("out of range");
         assert_eq!(
             error.to_string(),
@@ -506,7 +506,7 @@ fn feedback_counts_once_for_each_source() {
 /// The judgement that stood before the refused ones still stands.
 fn judge_again(store: &mut Store) -> FeedbackOutcome {
     store
-        .record_feedback(&row(1).id, 0.25, "ann", 5)
+        .record_feedback(&row(1).id, 0.25, None, "ann", 5)
         .expect("in range")
 }
 
@@ -515,10 +515,10 @@ fn pruning_removes_what_is_too_old_and_what_is_too_much() {
     let mut store = Store::in_memory().expect("opens");
     store.append(&rows(0..100)).expect("written");
     store
-        .record_feedback(&row(3).id, 1.0, "ann", 5)
+        .record_feedback(&row(3).id, 1.0, None, "ann", 5)
         .expect("written");
     store
-        .record_feedback(&row(99).id, 1.0, "ann", 5)
+        .record_feedback(&row(99).id, 1.0, None, "ann", 5)
         .expect("written");
     // Rows are a second apart; the last was written at second 99.
     assert_eq!(

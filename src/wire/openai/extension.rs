@@ -6,17 +6,20 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::learning::topics::LONGEST as LONGEST_TOPIC;
 use crate::query::Query;
 
 /// Every field, for the message about one that is none of them.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 11] = [
     "lane",
     "deadline_ms",
     "session",
     "task",
+    "topic",
     "ensemble",
     "merge",
     "quorum",
+    "everyone",
     "explain",
     "max_cost",
 ];
@@ -73,6 +76,13 @@ fn set(query: &mut Query, field: &str, value: Value) -> Result<(), String> {
         }
         "session" => query.session = Some(name(&value)?),
         "task" => query.task = Some(text(&value)?.parse()?),
+        "topic" => {
+            let topic = text(&value)?;
+            if !(1..=LONGEST_TOPIC).contains(&topic.len()) {
+                return Err(format!("must be a string of 1 to {LONGEST_TOPIC} bytes"));
+            }
+            query.topic = Some(topic.to_owned());
+        }
         "ensemble" => {
             let members = value
                 .as_array()
@@ -90,6 +100,7 @@ fn set(query: &mut Query, field: &str, value: Value) -> Result<(), String> {
             routing.quorum =
                 Some(quorum.ok_or_else(|| format!("must be an integer from 1 to {MOST_MEMBERS}"))?);
         }
+        "everyone" => routing.everyone = value.as_bool().ok_or("must be true or false")?,
         "explain" => routing.explain = value.as_bool().ok_or("must be true or false")?,
         _ => {
             let cost = value.as_f64().filter(|cost| *cost >= 0.0);
@@ -128,7 +139,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_field_reaches_the_query() {
         let query = applied(json!({
-            "lane": "urgent", "deadline_ms": 8000, "session": "s", "task": "code", "ensemble": ["a/x", "b/y"],
+            "lane": "urgent", "deadline_ms": 8000, "session": "s", "task": "code", "topic": "sql", "ensemble": ["a/x", "b/y"],
             "merge": "judge", "quorum": 2, "explain": true, "max_cost": 0.5,
         }))
         .unwrap();
@@ -139,6 +150,7 @@ mod tests {
         );
         assert_eq!(query.session.as_deref(), Some("s"));
         assert_eq!(query.task, Some(TaskKind::Code));
+        assert_eq!(query.topic.as_deref(), Some("sql"));
         assert_eq!(query.routing.ensemble, ["a/x", "b/y"]);
         assert_eq!(query.routing.merge, Some(Strategy::Judge));
         assert_eq!(query.routing.quorum, Some(2));
@@ -199,6 +211,7 @@ mod tests {
                 "quorate.session",
                 "1 to 512 bytes",
             ),
+            (json!({"topic": ""}), "quorate.topic", "1 to 64 bytes"),
             (json!({"task": "chess"}), "quorate.task", "code, debugging"),
             (
                 json!({"ensemble": []}),

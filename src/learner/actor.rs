@@ -1,0 +1,373 @@
+//! The learner actor.
+//!
+//! Started by the root supervisor. Decides when a model is fitted anew, and has it done on a blocking thread, one
+//! ensemble at a time. Messages: a round, a mark, rounds from before a restart, a fit that is wanted or is done.
+//! The rounds lie outside its own state, so that a restart forgets none.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Course, MOST_ENSEMBLES, Seen, Setup, Shared, add};
+use crate::answer::Usage;
+use crate::id::DecisionId;
+use crate::learning::votes::history::MAX_ROUNDS;
+use crate::learning::votes::{Ballot, History, Round, Said, Settings, fit};
+use crate::supervisor::{Address, ChildSpec, Heartbeat};
+use crate::telemetry;
+
+pub(super) enum Message {
+    /// A round, and how its ensemble is set up.
+    Seen(Box<(Seen, Setup)>),
+    /// The right answer of a round.
+    Mark(Box<Seen>),
+    /// Rounds from before a restart, the oldest first.
+    Recall(Vec<Seen>),
+    /// Fit now, and say when it is in force.
+    Fit(String, oneshot::Sender<bool>),
+    /// A model was fitted.
+    Fitted(String, Option<Box<Course>>),
+    /// See [`Heartbeat`].
+    Ping(Instant),
+}
+
+impl Heartbeat for Message {
+    fn ping(at: Instant) -> Self {
+        Self::Ping(at)
+    }
+}
+
+/// Fewer rounds teach nothing.
+const FEWEST_ROUNDS: usize = 30;
+/// A model is fitted anew when this share of its rounds is news.
+const NEWS: f64 = 0.1;
+/// Dollars (or calls) between which a worth is looked for.
+const WORTHS: (f64, f64) = (1e-6, 1e3);
+
+/// The rounds of one ensemble.
+#[derive(Default)]
+pub(super) struct Class {
+    pub(super) history: History,
+    numbers: HashMap<DecisionId, u64>,
+    order: VecDeque<DecisionId>,
+    setup: Option<Setup>,
+    /// Rounds and marks since the last fit.
+    news: usize,
+}
+
+impl Class {
+    fn take(&mut self, seen: &Seen) {
+        match add(&mut self.history, seen) {
+            Ok(number) => {
+                self.numbers.insert(seen.decision.clone(), number);
+                self.order.push_back(seen.decision.clone());
+                if self.order.len() > MAX_ROUNDS
+                    && let Some(old) = self.order.pop_front()
+                {
+                    self.numbers.remove(&old);
+                }
+                self.news += 1;
+            }
+            Err(why) => tracing::warn!(ensemble = seen.ensemble, why, "a round is not learned from"),
+        }
+    }
+
+    fn mark(&mut self, seen: &Seen) {
+        let number = self.numbers.get(&seen.decision);
+        let marked = number.is_some_and(|number| self.history.mark(*number, seen.truth));
+        if marked {
+            self.news += 1;
+        } else {
+            self.take(seen);
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let rounds = self.history.len();
+        self.setup.is_some()
+            && rounds >= FEWEST_ROUNDS
+            && self.news >= FEWEST_ROUNDS.max((rounds as f64 * NEWS) as usize)
+    }
+}
+
+pub(super) struct LearnerActor {
+    path: String,
+    shared: Arc<Shared>,
+}
+
+pub(super) fn child(path: &str, address: Address<Message>, shared: Arc<Shared>) -> ChildSpec {
+    let path = path.to_owned();
+    ChildSpec::new("learner", address, move || {
+        let actor = LearnerActor {
+            path: path.clone(),
+            shared: Arc::clone(&shared),
+        };
+        (actor, ())
+    })
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// The ensemble that is being fitted.
+    fitting: Option<String>,
+    /// Ensembles to be fitted next, and who waits for it.
+    wanted: VecDeque<(String, Option<oneshot::Sender<bool>>)>,
+    waiting: Option<oneshot::Sender<bool>>,
+}
+
+impl LearnerActor {
+    fn with_class(&self, name: &str, work: impl FnOnce(&mut Class)) {
+        let mut classes = self.shared.classes.lock();
+        if classes.len() < MOST_ENSEMBLES || classes.contains_key(name) {
+            work(classes.entry(name.to_owned()).or_default());
+        }
+    }
+
+    fn want_if_due(&self, name: &str, state: &mut State) {
+        let due = self.shared.by_itself
+            && !self.shared.schooling.is_pinned()
+            && self.shared.classes.lock().get(name).is_some_and(Class::is_due);
+        if due && !state.wanted.iter().any(|(wanted, _)| wanted == name) {
+            state.wanted.push_back((name.to_owned(), None));
+        }
+    }
+
+    /// Starts the next fit, unless one is under way.
+    fn start(&self, myself: &ActorRef<Message>, state: &mut State) {
+        if state.fitting.is_some() {
+            return;
+        }
+        while let Some((name, reply)) = state.wanted.pop_front() {
+            let work = {
+                let mut classes = self.shared.classes.lock();
+                classes.get_mut(&name).and_then(|class| {
+                    class.news = 0;
+                    Some((class.history.clone(), class.setup.clone()?))
+                })
+            };
+            let Some((history, setup)) = work else {
+                if let Some(reply) = reply {
+                    let _ = reply.send(false);
+                }
+                continue;
+            };
+            state.fitting = Some(name.clone());
+            state.waiting = reply;
+            let myself = myself.clone();
+            tokio::task::spawn_blocking(move || {
+                // A fit that panics costs the fit: the old model serves on.
+                let fitted = std::panic::catch_unwind(|| course(&history, &setup));
+                let fitted = fitted.ok().map(Box::new);
+                let _ = myself.send_message(Message::Fitted(name, fitted));
+            });
+            return;
+        }
+    }
+
+    fn fitted(&self, name: String, course: Option<Box<Course>>, state: &mut State) {
+        state.fitting = None;
+        let done = course.is_some();
+        match course.map(|course| (course.model.validate(), course)) {
+            Some((Ok(()), course)) => {
+                self.shared.courses.rcu(|courses| {
+                    let mut courses = BTreeMap::clone(courses);
+                    courses.insert(name.clone(), Arc::new((*course).clone()));
+                    courses
+                });
+                telemetry::fitted(true);
+            }
+            _ => {
+                tracing::error!(ensemble = name, "the model of its votes could not be fitted");
+                telemetry::fitted(false);
+            }
+        }
+        if let Some(waiting) = state.waiting.take() {
+            let _ = waiting.send(done);
+        }
+    }
+}
+
+/// Fits the model of an ensemble's votes, and tunes it where a target is set.
+fn course(history: &History, setup: &Setup) -> Course {
+    let declared: Vec<(&str, f64)> = setup
+        .members
+        .iter()
+        .map(|(name, quality, _)| (name.as_str(), *quality))
+        .collect();
+    let mut model = fit(history, &declared, &Settings::default());
+    let in_dollars = setup.has_prices();
+    let prices: HashMap<&str, _> = setup
+        .members
+        .iter()
+        .filter_map(|(name, _, price)| Some((name.as_str(), (*price)?)))
+        .collect();
+    let price = |round: &Round, ballot: &Ballot| -> f64 {
+        if !in_dollars {
+            return 1.0;
+        }
+        let name = history.members().get(usize::from(ballot.member));
+        let Some(price) = name.and_then(|name| prices.get(name.as_str())) else {
+            return 0.0;
+        };
+        let output = match ballot.said {
+            Said::Answer { tokens, .. } => tokens.unwrap_or(0.0),
+            Said::Nothing => 0.0,
+        };
+        price.of(Usage {
+            input: round.prompt_tokens.unwrap_or(0.0) as u32,
+            output: output as u32,
+            ..Usage::default()
+        })
+    };
+    let mut plan = setup.plan;
+    let mut tuned = None;
+    if setup.stepwise {
+        if let Some(target) = setup.target {
+            plan.worth = model.worth_for(history, target, &plan, WORTHS, price);
+            tuned = Some(plan.worth);
+        }
+        model.learn_plan(history, &plan, price);
+    }
+    Course {
+        tuned,
+        outputs: outputs(history),
+        ..Course::new(model)
+    }
+}
+
+fn outputs(history: &History) -> BTreeMap<(String, String), f64> {
+    let mut sums: BTreeMap<(u16, Option<u16>), (f64, f64)> = BTreeMap::new();
+    for round in history.rounds() {
+        for ballot in &round.ballots {
+            if let Said::Answer {
+                tokens: Some(tokens),
+                ..
+            } = ballot.said
+            {
+                for kind in [None, round.kind] {
+                    let sum = sums.entry((ballot.member, kind)).or_default();
+                    sum.0 += f64::from(tokens);
+                    sum.1 += 1.0;
+                }
+            }
+        }
+    }
+    let name = |names: &[String], at: u16| names.get(usize::from(at)).cloned();
+    sums.into_iter()
+        .filter_map(|((member, kind), (sum, n))| {
+            let member = name(history.members(), member)?;
+            let kind = kind.map_or(Some(String::new()), |kind| name(history.kinds(), kind))?;
+            Some(((member, kind), sum / n))
+        })
+        .collect()
+}
+
+impl Actor for LearnerActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorProcessingErr> {
+        Ok(State::default())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Seen(seen) => {
+                let (seen, setup) = *seen;
+                self.with_class(&seen.ensemble, |class| {
+                    class.setup = Some(setup);
+                    class.take(&seen);
+                });
+                self.want_if_due(&seen.ensemble, state);
+            }
+            Message::Mark(seen) => {
+                self.with_class(&seen.ensemble, |class| class.mark(&seen));
+                self.want_if_due(&seen.ensemble, state);
+            }
+            Message::Recall(rounds) => {
+                for seen in rounds {
+                    self.with_class(&seen.ensemble, |class| {
+                        class.take(&seen);
+                        // The model that came back has learned from them already.
+                        class.news = 0;
+                    });
+                }
+            }
+            Message::Fit(name, reply) => state.wanted.push_front((name, Some(reply))),
+            Message::Fitted(name, course) => self.fitted(name, course, state),
+            Message::Ping(at) => telemetry::mailbox_delay(&self.path, at.elapsed()),
+        }
+        self.start(&myself, state);
+        Ok(())
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learning::votes::{Plan, Truth};
+
+    fn seen(decision: &str, clusters: &[u8], truth: Truth) -> Seen {
+        Seen {
+            ensemble: "panel".into(),
+            decision: decision.into(),
+            kind: Some("math".into()),
+            ballots: clusters
+                .iter()
+                .enumerate()
+                .map(|(at, cluster)| {
+                    let said = Said::Answer {
+                        cluster: *cluster,
+                        tokens: Some(10.0 + at as f32),
+                    };
+                    (format!("m{at}"), said)
+                })
+                .collect(),
+            options: None,
+            prompt_tokens: 100.0,
+            truth,
+        }
+    }
+
+    #[test]
+    fn a_mark_finds_its_round_and_stands_in_for_a_lost_one() {
+        let mut class = Class::default();
+        class.take(&seen("a", &[0, 0, 1], Truth::Unknown));
+        class.mark(&seen("a", &[0, 0, 1], Truth::Cluster(1)));
+        assert_eq!(class.history.len(), 1);
+        class.mark(&seen("lost", &[0, 1, 2], Truth::NoneOfThem));
+        let truths: Vec<Truth> = class.history.rounds().map(|round| round.truth).collect();
+        assert_eq!(truths, [Truth::Cluster(1), Truth::NoneOfThem]);
+    }
+
+    #[test]
+    fn expected_lengths_are_means_by_member_and_kind() {
+        let mut class = Class::default();
+        class.take(&seen("a", &[0, 0], Truth::Unknown));
+        let setup = Setup {
+            members: vec![("m0".into(), 0.5, None), ("m1".into(), 0.5, None)],
+            plan: Plan {
+                worth: 100.0,
+                enough: 0.95,
+                depth: 2,
+            },
+            target: None,
+            stepwise: true,
+        };
+        let course = course(&class.history, &setup);
+        assert_eq!(course.output("m1", Some("math")), Some(11.0));
+        assert_eq!(course.output("m1", Some("code")), Some(11.0));
+        assert_eq!(course.output("m2", None), None);
+        assert_eq!(course.digest.len(), 16);
+    }
+}

@@ -1,0 +1,85 @@
+//! The answers of the last decisions, so that feedback with a reference can be held against them. In memory only:
+//! the ledger keeps answers only where the operator says so.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::ensembler::merge::compare::Form;
+use crate::id::{DecisionId, DeploymentId};
+
+/// Decisions remembered.
+const MOST: usize = 2_048;
+/// Longer answers are not kept, in bytes.
+const LONGEST: usize = 16 * 1024;
+
+/// What was answered to one query.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The form that the question asked for.
+    pub form: Form,
+    /// Who said what; `None` where that was nothing, or too long to keep.
+    pub said: Vec<(DeploymentId, Option<String>)>,
+}
+
+/// A bounded memory of answers.
+#[derive(Default)]
+pub struct Recent(Mutex<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    known: HashMap<DecisionId, Arc<Answers>>,
+    order: VecDeque<DecisionId>,
+}
+
+impl Recent {
+    /// Remembers the answers of a decision; the oldest make room.
+    pub fn keep<'a>(
+        &self,
+        decision: &DecisionId,
+        form: Form,
+        said: impl IntoIterator<Item = (DeploymentId, Option<&'a str>)>,
+    ) {
+        let fits = |text: Option<&str>| text.filter(|text| text.len() <= LONGEST).map(str::to_owned);
+        let said = said.into_iter().map(|(id, text)| (id, fits(text)));
+        let answers = Arc::new(Answers {
+            form,
+            said: said.collect(),
+        });
+        let mut memory = self.0.lock();
+        if memory.known.insert(decision.clone(), answers).is_none() {
+            memory.order.push_back(decision.clone());
+        }
+        while memory.order.len() > MOST {
+            if let Some(old) = memory.order.pop_front() {
+                memory.known.remove(&old);
+            }
+        }
+    }
+
+    /// The answers of a decision, if they are still at hand.
+    pub fn get(&self, decision: &DecisionId) -> Option<Arc<Answers>> {
+        self.0.lock().known.get(decision).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_make_room_and_what_is_too_long_is_not_kept() {
+        let recent = Recent::default();
+        let long = "x".repeat(LONGEST + 1);
+        for at in 0..=MOST {
+            let id = DecisionId::from(at.to_string());
+            let said = [("a/x".into(), Some("yes")), ("b/y".into(), Some(long.as_str()))];
+            recent.keep(&id, Form::FREE, said);
+        }
+        assert!(recent.get(&DecisionId::from("0")).is_none());
+        let last = recent.get(&DecisionId::from("1")).unwrap();
+        assert_eq!(last.said[0].1.as_deref(), Some("yes"));
+        assert_eq!(last.said[1].1, None);
+    }
+}

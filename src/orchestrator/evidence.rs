@@ -1,0 +1,173 @@
+//! What answers show of their deployments without anybody's judgement: checks, and agreement with others; and evidence
+//! that is brought in from elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::Inner;
+use crate::answer::{Answer, FinishReason, MemberReport};
+use crate::ensembler::Lesson;
+use crate::ensembler::merge::compare::Form;
+use crate::ensembler::merge::compare::checks::{Check, checks};
+use crate::error::{Error, Result};
+use crate::id::DeploymentId;
+use crate::learning::MAX_WEIGHT;
+use crate::learning::aptitude::Traits;
+use crate::provider::{Cell, Judgement};
+use crate::query::{Query, TaskKind};
+
+/// What a failed check weighs, against a user's judgement of 1.
+const FAILED_CHECK: f64 = 0.5;
+/// What a check that was passed weighs: it shows form, not truth.
+const PASSED_CHECK: f64 = 0.1;
+/// What the agreement of the others weighs.
+const AGREEMENT: f64 = 0.2;
+
+/// A judgement from elsewhere: a test's result, an external judge's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The deployment that was tested.
+    pub deployment: String,
+    /// How well it did, 0..=1.
+    pub score: f64,
+    /// What that weighs against a user's judgement of 1; above 0, at most 10. Default 1.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Who judged, 1 to 64 bytes.
+    pub source: String,
+    /// The kind of work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskKind>,
+    /// The caller's own name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// What was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Takes in evidence from elsewhere.
+pub(super) fn import(inner: &Inner, evidence: &Evidence) -> Result<()> {
+    let id = DeploymentId::from(evidence.deployment.as_str());
+    let Some(cell) = inner.catalogue.load().get(&id).cloned() else {
+        return Err(Error::invalid("deployment", format!("no deployment is called '{id}'")));
+    };
+    if !(0.0..=1.0).contains(&evidence.score) {
+        return Err(Error::invalid("score", "must be a number from 0 to 1"));
+    }
+    if !(evidence.weight > 0.0 && evidence.weight <= MAX_WEIGHT) {
+        let message = format!("must be a number above 0, at most {MAX_WEIGHT}");
+        return Err(Error::invalid("weight", message));
+    }
+    if !(1..=64).contains(&evidence.source.len()) {
+        return Err(Error::invalid("source", "must be 1 to 64 bytes"));
+    }
+    let schooling = &inner.fleet.schooling;
+    if schooling.is_pinned() {
+        return Err(Error::invalid("state", "is pinned: nothing is learned until it is unpinned"));
+    }
+    if let Some(topic) = &evidence.topic {
+        schooling.learn_topic(topic);
+    }
+    cell.judge(Judgement {
+        place: schooling.place_of(evidence.task, evidence.topic.as_deref()),
+        traits: evidence.prompt.as_deref().map(Traits::of),
+        score: evidence.score,
+        weight: evidence.weight,
+        source: evidence.source.as_str().into(),
+        expected: None,
+    });
+    Ok(())
+}
+
+/// What one answer shows, and keeps it for a reference to come.
+pub(super) fn of_answer(
+    inner: &Inner,
+    query: &Query,
+    traits: Option<Traits>,
+    cell: &Cell,
+    answer: &Answer,
+) {
+    let question = query.question().unwrap_or_default();
+    let form = Form::of(&question, query.response_format.as_ref());
+    let Some(choice) = answer.choices.first() else {
+        return;
+    };
+    let text = choice.message.content.as_deref();
+    if choice.message.tool_calls.is_empty() {
+        let finish = choice.finish.as_ref().map(FinishReason::as_str);
+        check(inner, query, traits, cell, &form, text.unwrap_or_default(), finish);
+    }
+    let id = cell.deployment.load().id.clone();
+    inner.learner.recent().keep(&query.id, form, [(id, text)]);
+}
+
+/// What an ensemble shows of its members.
+pub(super) fn of_ensemble(
+    inner: &Inner,
+    query: &Query,
+    traits: Option<Traits>,
+    lesson: Lesson,
+    members: &[MemberReport],
+) {
+    let catalogue = inner.catalogue.load();
+    for member in members {
+        if let (Some(text), Some(cell)) = (&member.content, catalogue.get(&member.model)) {
+            check(inner, query, traits, cell, &lesson.form, text, None);
+        }
+    }
+    for (id, belief) in &lesson.agreement {
+        if let Some(cell) = catalogue.get(id) {
+            judge(inner, query, traits, cell, *belief, AGREEMENT, "agreement");
+        }
+    }
+    let said = members
+        .iter()
+        .filter(|member| member.outcome == "ok")
+        .map(|member| (member.model.clone(), member.content.as_deref()));
+    inner.learner.recent().keep(&query.id, lesson.form, said);
+    inner.learner.saw(lesson.seen, lesson.setup);
+}
+
+fn check(
+    inner: &Inner,
+    query: &Query,
+    traits: Option<Traits>,
+    cell: &Cell,
+    form: &Form,
+    text: &str,
+    finish: Option<&str>,
+) {
+    let findings = checks(text, form, query.response_format.as_ref(), finish);
+    if findings.iter().any(|finding| !finding.passed) {
+        return judge(inner, query, traits, cell, 0.0, FAILED_CHECK, "check");
+    }
+    // Most answers are not empty: that shows nothing. That a schema fits does.
+    let telling = [Check::JsonParses, Check::SchemaFits, Check::CodeBalanced];
+    if findings.iter().any(|finding| telling.contains(&finding.check)) {
+        judge(inner, query, traits, cell, 1.0, PASSED_CHECK, "check");
+    }
+}
+
+fn judge(
+    inner: &Inner,
+    query: &Query,
+    traits: Option<Traits>,
+    cell: &Cell,
+    score: f64,
+    weight: f64,
+    source: &str,
+) {
+    cell.judge(Judgement {
+        place: inner.fleet.schooling.place(query),
+        traits,
+        score,
+        weight,
+        source: source.into(),
+        expected: None,
+    });
+}
