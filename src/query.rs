@@ -97,7 +97,9 @@ impl Query {
     /// The last thing that the user said, if it has text.
     pub fn question(&self) -> Option<String> {
         let last = self.messages.iter().rev();
-        let last = last.filter(|message| message.role == Role::User).map(Message::text);
+        let last = last
+            .filter(|message| message.role == Role::User)
+            .map(Message::text);
         last.into_iter().find(|text| !text.is_empty())
     }
 

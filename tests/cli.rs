@@ -426,7 +426,7 @@ async fn feedback_names_who_learned_from_it() {
     let ran = run(&daemon.config, &["feedback", decision, "0.1", "--json"]).await;
     assert_eq!(
         ran.json(),
-        json!({ "deployment": "east/m1", "outcome": "changed" })
+        json!({ "deployment": "east/m1", "outcome": "changed", "score": 0.1, "learned": 0 })
     );
     for (args, code) in [
         (["feedback", "nobody", "1"], 1),

@@ -221,7 +221,7 @@ async fn feedback_moves_the_quality_of_who_answered_and_repeating_it_does_not() 
     let reply = world.post("/v1/feedback", &judgement).await;
     assert_eq!(
         reply.json(),
-        json!({ "deployment": "east/m1", "outcome": "recorded" })
+        json!({ "deployment": "east/m1", "outcome": "recorded", "score": 1.0, "learned": 1 })
     );
     world
         .until("quality rose", async |w| {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate::Strategy;
+use quorate::config::Aim;
 use quorate::eval::ensemble::{self, Labels};
 use quorate::eval::prices::Prices;
 use quorate::eval::record::Recorded;
 use quorate::eval::replay::Shift;
 use quorate::eval::route::{self, Policy};
 use quorate::eval::{compare, frontier, ledger, plot, read, record, synthetic};
-use quorate::learning::votes::Target;
 use quorate::ledger::Store;
 use serde::Serialize;
 use serde_json::Value;
@@ -189,7 +189,10 @@ fn probability(text: &str) -> Result<f64, String> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|n: &f64| *n > 0.0 && n.is_finite());
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| *n > 0.0 && n.is_finite());
     number.ok_or_else(|| "must be a number above 0".into())
 }
 
@@ -245,7 +248,8 @@ fn load_or_none(path: Option<&PathBuf>) -> Result<Records, Failure> {
 
 impl Common {
     fn prices(&self) -> Result<Option<Prices>, Failure> {
-        let read = |path: &PathBuf| Prices::read(path).map_err(|error| Failure::query(error.to_string()));
+        let read =
+            |path: &PathBuf| Prices::read(path).map_err(|error| Failure::query(error.to_string()));
         self.prices.as_ref().map(read).transpose()
     }
 
@@ -283,7 +287,9 @@ impl Common {
 /// Runs something under paused time, on a thread of its own, with a progress bar that the terminal sees.
 async fn paused<T: Send + 'static>(
     out: Output,
-    work: impl FnOnce(&dyn Fn(usize, usize), &tokio::runtime::Runtime) -> quorate::Result<T> + Send + 'static,
+    work: impl FnOnce(&dyn Fn(usize, usize), &tokio::runtime::Runtime) -> quorate::Result<T>
+    + Send
+    + 'static,
 ) -> Result<T, Failure> {
     let bar = if out.watched && std::io::stderr().is_terminal() {
         ProgressBar::new(0)
@@ -299,7 +305,10 @@ async fn paused<T: Send + 'static>(
             .start_paused(true)
             .build();
         let runtime = runtime.map_err(|error| {
-            quorate::Error::new(quorate::ErrorKind::Internal, format!("cannot start: {error}"))
+            quorate::Error::new(
+                quorate::ErrorKind::Internal,
+                format!("cannot start: {error}"),
+            )
         })?;
         let told = |done: usize, total: usize| {
             if done % 16 == 0 || done == total {
@@ -311,9 +320,14 @@ async fn paused<T: Send + 'static>(
         bar.finish_and_clear();
         result
     });
-    let done = done.await.map_err(|error| Failure::query(format!("the run ended: {error}")))?;
+    let done = done
+        .await
+        .map_err(|error| Failure::query(format!("the run ended: {error}")))?;
     done.map_err(|error| {
-        let field = error.param().map(|param| format!("{param}: ")).unwrap_or_default();
+        let field = error
+            .param()
+            .map(|param| format!("{param}: "))
+            .unwrap_or_default();
         Failure::query(format!("{field}{}", error.message()))
     })
 }
@@ -336,16 +350,16 @@ impl Ensemble {
         let learn = load_or_none(self.learn.as_ref())?;
         let test = load(&self.test)?;
         let prices = self.common.prices()?;
-        let target = self
-            .target_cost
-            .map(|dollars| Target::Cost(dollars / 1000.0))
-            .or(self.target_accuracy.map(|percent| Target::Accuracy(percent / 100.0)));
+        let cost = self.target_cost.map(|dollars| Aim::Cost(dollars / 1000.0));
+        let accuracy = self
+            .target_accuracy
+            .map(|percent| Aim::Accuracy(percent / 100.0));
+        let aim = self.worth.map(Aim::Worth).or(cost).or(accuracy);
         let options = ensemble::Options {
             members: self.members,
             merge: self.merge,
             stop: self.stop,
-            worth: self.worth,
-            target,
+            aim,
             wave: self.wave,
             labels: self.labels,
             seed: self.common.seed,
@@ -365,10 +379,22 @@ fn ensemble_text(report: &ensemble::Report) -> String {
     let mut row = |name: &str, value: String| rows.push([name.into(), value.into()]);
     row("merge", report.merge.to_string());
     row("questions", s.n.to_string());
-    row("learned from", format!("{} ({} labelled)", report.learned_from, report.labels));
-    row("accuracy", format!("{:.2} ± {:.2} %", s.accuracy, s.accuracy_se));
-    row("best member", format!("{:.2} % {}", report.best_member, report.best_member_name));
-    row("calls", format!("{:.2} (saved {:.2})", report.calls, report.calls_saved));
+    row(
+        "learned from",
+        format!("{} ({} labelled)", report.learned_from, report.labels),
+    );
+    row(
+        "accuracy",
+        format!("{:.2} ± {:.2} %", s.accuracy, s.accuracy_se),
+    );
+    row(
+        "best member",
+        format!("{:.2} % {}", report.best_member, report.best_member_name),
+    );
+    row(
+        "calls",
+        format!("{:.2} (saved {:.2})", report.calls, report.calls_saved),
+    );
     if let Some(cost) = report.cost_per_1000 {
         row("USD per 1,000", format!("{cost:.3}"));
     }
@@ -377,10 +403,17 @@ fn ensemble_text(report: &ensemble::Report) -> String {
     }
     row("Brier", format!("{:.4}", s.brier));
     row("ECE(15)", format!("{:.4}", s.ece));
-    row("AUROC", s.auroc.map_or("–".into(), |auroc| format!("{auroc:.4}")));
+    row(
+        "AUROC",
+        s.auroc.map_or("–".into(), |auroc| format!("{auroc:.4}")),
+    );
     row("accuracy at 80 %", format!("{:.2} %", s.accuracy_at_80));
     row("accuracy at 50 %", format!("{:.2} %", s.accuracy_at_50));
-    let stopped: Vec<String> = report.stopped.iter().map(|(why, n)| format!("{why} {n}")).collect();
+    let stopped: Vec<String> = report
+        .stopped
+        .iter()
+        .map(|(why, n)| format!("{why} {n}"))
+        .collect();
     row("stopped", stopped.join(", "));
     if report.failed > 0 {
         row("without an answer", report.failed.to_string());
@@ -416,17 +449,29 @@ fn route_text(report: &route::Report) -> String {
     let mut row = |name: &str, value: String| rows.push([name.into(), value.into()]);
     row("policy", report.policy.clone());
     row("queries × runs", format!("{} × {}", report.n, report.seeds));
-    row("reward", format!("{:.4} ± {:.4}", report.reward, report.reward_se));
+    row(
+        "reward",
+        format!("{:.4} ± {:.4}", report.reward, report.reward_se),
+    );
     row(
         "best single model",
         format!("{:.4} {}", report.best_single_reward, report.best_single),
     );
-    row("best per task", format!("{:.4}", report.best_per_task_reward));
+    row(
+        "best per task",
+        format!("{:.4}", report.best_per_task_reward),
+    );
     row(
         "regret, best single",
-        format!("{:.1} ± {:.1}", report.regret_best_single, report.regret_best_single_se),
+        format!(
+            "{:.1} ± {:.1}",
+            report.regret_best_single, report.regret_best_single_se
+        ),
     );
-    row("regret, best per task", format!("{:.1}", report.regret_best_per_task));
+    row(
+        "regret, best per task",
+        format!("{:.1}", report.regret_best_per_task),
+    );
     if let (Some(after), Some(se)) = (report.reward_after_shift, report.reward_after_shift_se) {
         row("reward after the shift", format!("{after:.4} ± {se:.4}"));
     }
@@ -443,11 +488,19 @@ fn route_text(report: &route::Report) -> String {
                 let share = parts.get(at).copied().unwrap_or(0.0);
                 Cell::from(format!("{:.1} %", 100.0 * share))
             };
-            [model.into(), share(0), share(parts.len() / 2), share(parts.len().saturating_sub(1))]
+            [
+                model.into(),
+                share(0),
+                share(parts.len() / 2),
+                share(parts.len().saturating_sub(1)),
+            ]
         })
         .collect();
     text.push('\n');
-    text.push_str(&table(["MODEL", "FIRST TENTH", "MIDDLE", "LAST TENTH"], &shares));
+    text.push_str(&table(
+        ["MODEL", "FIRST TENTH", "MIDDLE", "LAST TENTH"],
+        &shares,
+    ));
     text
 }
 
@@ -479,7 +532,11 @@ impl Frontier {
             let title = format!("Accuracy against cost, {} questions", report.n);
             save(path, &plot::frontier(&points, &title))?;
             let subtitle = format!("fitted vote, ECE {:.3}", report.ece);
-            let drawn = plot::reliability(&report.reliability, "Confidence against accuracy", &subtitle);
+            let drawn = plot::reliability(
+                &report.reliability,
+                "Confidence against accuracy",
+                &subtitle,
+            );
             save(&path.with_extension("reliability.svg"), &drawn)?;
         }
         let rows: Vec<[Cell; 6]> = report
@@ -492,11 +549,21 @@ impl Frontier {
                     format!("{:.2} ± {:.2}", point.accuracy, point.accuracy_se).into(),
                     format!("{:.2}", point.calls).into(),
                     format!("{:.3}", point.cost_per_1000).into(),
-                    point.ece.map_or("–".into(), |ece| format!("{ece:.3}")).into(),
+                    point
+                        .ece
+                        .map_or("–".into(), |ece| format!("{ece:.3}"))
+                        .into(),
                 ]
             })
             .collect();
-        let heads = ["WAY", "GROUP", "ACCURACY %", "CALLS", "USD PER 1,000", "ECE"];
+        let heads = [
+            "WAY",
+            "GROUP",
+            "ACCURACY %",
+            "CALLS",
+            "USD PER 1,000",
+            "ECE",
+        ];
         self.common.finish(&report, &table(heads, &rows), out)
     }
 }
@@ -519,9 +586,12 @@ impl Record {
             Some(path) => Some(path),
             None => global.load()?.ledger.path,
         };
-        let path = path.ok_or_else(|| Failure::usage("the ledger is off: name a file with --ledger"))?;
+        let path =
+            path.ok_or_else(|| Failure::usage("the ledger is off: name a file with --ledger"))?;
         let store = Store::look(&path).map_err(|error| Failure::query(error.to_string()))?;
-        let rows = store.judged(self.most).map_err(|error| Failure::query(error.to_string()))?;
+        let rows = store
+            .judged(self.most)
+            .map_err(|error| Failure::query(error.to_string()))?;
         let records: Vec<Recorded> = rows
             .iter()
             .filter_map(|(row, score)| ledger::recorded(row, *score))
@@ -538,7 +608,11 @@ impl Record {
             return Ok(out.value(&told)?);
         }
         let file = self.out.display();
-        Ok(out.line(format_args!("{} of {} decisions in {file}", records.len(), rows.len()))?)
+        Ok(out.line(format_args!(
+            "{} of {} decisions in {file}",
+            records.len(),
+            rows.len()
+        ))?)
     }
 }
 

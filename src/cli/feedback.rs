@@ -9,12 +9,22 @@ use super::output::Output;
 
 /// Tell how good an answer was, so that the daemon learns from it.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("judgement").required(true).multiple(false))]
 pub struct Feedback {
     /// The decision, as shown below the answer
     decision: String,
     /// How good it was, from 0 (useless) to 1 (right)
-    #[arg(value_parser = share)]
-    score: f64,
+    #[arg(value_parser = share, group = "judgement")]
+    score: Option<f64>,
+    /// The same with one finger
+    #[arg(long, group = "judgement", value_parser = ["up", "down"])]
+    thumb: Option<String>,
+    /// Of an ensemble, a member whose answer is right
+    #[arg(long, group = "judgement", value_name = "MODEL")]
+    chosen: Option<String>,
+    /// The right answer: whoever gave it was right
+    #[arg(long, group = "judgement", value_name = "TEXT")]
+    reference: Option<String>,
     /// Who judges; a source's later judgement replaces its earlier one [default: user]
     #[arg(long)]
     source: Option<String>,
@@ -32,10 +42,14 @@ impl Feedback {
     /// Tells it.
     pub async fn run(self, global: &Global, out: Output) -> Result<(), Failure> {
         let mut client = Client::dial(global).await?;
-        let mut judgement = json!({ "decision": self.decision, "score": self.score });
-        if let Some(source) = self.source {
-            judgement["source"] = source.into();
-        }
+        let judgement = json!({
+            "decision": self.decision,
+            "score": self.score,
+            "thumb": self.thumb,
+            "chosen": self.chosen,
+            "reference": self.reference,
+            "source": self.source,
+        });
         let report = client.call("feedback", judgement).await?;
         if out.json {
             return Ok(out.value(&report)?);

@@ -14,6 +14,7 @@
 //!   as it arrives, `footer` for what is told about it, `explain` for a plan.
 //! - `output`: what is written where, `table` for columns; `failure`: what went wrong, and the exit
 //!   code.
+//! - `state`: learned state as files, `testimony`: evidence to be sent; `replay`: plans and decisions made again.
 //! - `serve`, `ask`, `chat`, `models`, `status`, `check`, `reload`, `stop`, `keys`, `feedback`,
 //!   `eval`, `completions`: one command each; `log` and `metrics` are what only `serve` installs.
 //!
@@ -52,12 +53,15 @@ mod metrics;
 mod models;
 mod output;
 mod reload;
+mod replay;
 mod reply;
 mod request;
 mod serve;
+mod state;
 mod status;
 mod stop;
 mod table;
+mod testimony;
 mod weights;
 
 use std::fmt::Display;
@@ -108,6 +112,10 @@ enum Command {
     Stop(stop::Stop),
     /// Make keys that open HTTP
     Keys(keys::Keys),
+    /// Tell who would be asked, and why; or make an earlier choice again
+    Explain(replay::Explain),
+    /// Show, move, compare, pin and restore what the daemon has learned
+    State(state::States),
     /// Tell how good an answer was
     Feedback(feedback::Feedback),
     /// Replay recorded answers and measure routing and ensembles
@@ -146,6 +154,8 @@ pub async fn run(args: Args) -> Exit {
         Command::Reload(reload) => reload.run(&global, out).await,
         Command::Stop(stop) => stop.run(&global, out).await,
         Command::Keys(keys) => keys.run(out),
+        Command::Explain(explain) => explain.run(&global, out).await,
+        Command::State(state) => state.run(&global, out).await,
         Command::Feedback(feedback) => feedback.run(&global, out).await,
         Command::Eval(eval) => eval.run(&global, out).await,
         Command::Completions(completions) => completions.run(&mut Args::command(), out),

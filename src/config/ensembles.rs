@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ensembler::merge::Strategy;
-use crate::learning::votes::Target as VoteTarget;
 
 use super::reader::Target;
 use super::section::Section;
@@ -29,14 +28,43 @@ pub struct Ensemble {
     pub wave: usize,
     /// The confidence at which `adaptive` and `cascade` ask nobody more, 0.5 to 1. Default 0.95.
     pub stop: f64,
-    /// Dollars that one more right answer is worth to `adaptive` and `cascade`, 0.000001 to 1,000.
-    pub worth: Option<f64>,
-    /// What `adaptive` and `cascade` are tuned to instead, from past rounds: `target_cost`, dollars a query on
-    /// average, or `target_accuracy`, 0.01 to 1.
-    pub target: Option<VoteTarget>,
+    /// What the decisions of `adaptive` and `cascade` are made for. By default one more right answer
+    /// is worth 100 calls at the members' mean price.
+    pub aim: Option<Aim>,
     /// The deployment or alias that judges or writes; needed by `judge` and `synthesize`, and refused
     /// with any other merge.
     pub judge: Option<String>,
+}
+
+/// What asking one member after the other is to come to.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// One more right answer is worth this many dollars (calls, where no member has a price).
+    Worth(f64),
+    /// At most this many dollars a query on average over past rounds.
+    Cost(f64),
+    /// At least this share right over past rounds, 0.01 to 1.
+    Accuracy(f64),
+}
+
+fn aim(text: Option<&str>) -> Result<Aim, String> {
+    let wanted = || {
+        "must be \"worth DOLLARS\", \"cost DOLLARS\" (a query, on average) or \"accuracy SHARE\", with dollars from \
+         0.000001 to 1000 and a share from 0.01 to 1"
+            .to_owned()
+    };
+    let (what, number) = text
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(wanted)?;
+    let number: f64 = number.trim().parse().map_err(|_| wanted())?;
+    let dollars = (1e-6..=1000.0).contains(&number);
+    match what {
+        "worth" if dollars => Ok(Aim::Worth(number)),
+        "cost" if dollars => Ok(Aim::Cost(number)),
+        "accuracy" if (0.01..=1.0).contains(&number) => Ok(Aim::Accuracy(number)),
+        _ => Err(wanted()),
+    }
 }
 
 /// The confidence at which nobody more is asked.
@@ -60,23 +88,10 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
     let judge = section.name("judge", Target::Model);
     let wave = section.integer("wave", 1..=members.as_ref().map_or(32, Vec::len));
     let stop = section.float("stop", 0.5..=1.0);
-    let worth = section.float("worth", 1e-6..=1000.0);
-    let target_cost = section.float("target_cost", 1e-6..=1000.0);
-    let target_accuracy = section.float("target_accuracy", 0.01..=1.0);
-    let knobs = ["worth", "target_cost", "target_accuracy"];
-    let knobs: Vec<&str> = knobs.into_iter().filter(|key| section.given(key)).collect();
-    if let [_, second, ..] = knobs.as_slice() {
-        section.fail(second, "only one of worth, target_cost and target_accuracy can be set");
-    }
+    let aim = section.get("aim", |_, node| aim(node.value.text()));
 
     if merge.is_some() || !section.given("merge") {
         let merge = merge.unwrap_or_default();
-        let stepwise = matches!(merge, Strategy::Adaptive | Strategy::Cascade);
-        for key in ["stop", "worth", "target_cost", "target_accuracy"] {
-            if !stepwise && section.given(key) {
-                section.fail(key, "only merge = \"adaptive\" and \"cascade\" have one");
-            }
-        }
         let judged = matches!(merge, Strategy::Judge | Strategy::Synthesize);
         if judged && !section.given("judge") {
             let message = format!("is missing: merge = \"{}\" needs a model", merge);
@@ -91,15 +106,11 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
     }
     let members = members?;
     let merge = merge.unwrap_or_default();
-    let target = target_cost
-        .map(VoteTarget::Cost)
-        .or(target_accuracy.map(VoteTarget::Accuracy));
     Some(Ensemble {
         quorum: quorum.unwrap_or(merge.quorum(members.len())),
         wave: wave.unwrap_or(merge.wave(members.len())),
         stop: stop.unwrap_or(DEFAULT_STOP),
-        worth,
-        target,
+        aim,
         members,
         merge,
         deadline,

@@ -47,7 +47,7 @@ use serde::Serialize;
 use crate::provider::deployment::Deployment;
 
 pub use admission::Admission;
-pub use ensembles::{DEFAULT_STOP, Ensemble};
+pub use ensembles::{Aim, DEFAULT_STOP, Ensemble};
 pub use experiments::{Experiment, ExperimentVariant};
 pub use keys::Key;
 pub use ledger::Ledger;

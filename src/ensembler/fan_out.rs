@@ -211,12 +211,15 @@ async fn poll(job: &Job, steering: &Steering<'_>, open: &[usize], deadline: Inst
 
 /// The answers among the ballots, in order of arrival.
 fn heard(ballots: &[Ballot]) -> Vec<Heard<'_>> {
-    let given = ballots.iter().filter_map(|ballot| Some((ballot.index, ballot.result.as_ref().ok()?)));
+    let given = ballots
+        .iter()
+        .filter_map(|ballot| Some((ballot.index, ballot.result.as_ref().ok()?)));
     given
         .map(|(place, given)| Heard {
             place,
             text: said(&given.answer),
             tokens: given.answer.usage.map(|usage| usage.output),
+            input: given.answer.usage.map(|usage| usage.input),
         })
         .collect()
 }
@@ -309,7 +312,11 @@ async fn conclude(job: &Job, steering: &Steering<'_>, polled: Polled) -> Result<
         .iter()
         .map(|vote| heard[orders[*vote]].place)
         .collect();
-    let lesson = lesson(job, steering, &heard, &groups);
+    let mut lesson = lesson(job, steering, &heard, &groups);
+    if job.plan.merge == Strategy::Judge && note.is_none() {
+        let judged = job.plan.members[winner].candidates.first();
+        lesson.judged = judged.map(|candidate| candidate.deployment.clone());
+    }
     let longest = ballots
         .iter()
         .map(|ballot| ballot.took)
@@ -410,7 +417,9 @@ fn lesson(
             .filter(|other| other.place != member.place)
             .copied()
             .collect();
-        let counted = others.iter().filter(|other| groups.contains_key(&other.place));
+        let counted = others
+            .iter()
+            .filter(|other| groups.contains_key(&other.place));
         if counted.count() < OTHERS {
             continue;
         }
@@ -432,6 +441,7 @@ fn lesson(
         seen: steering.seen(&job.query, heard, groups),
         setup: steering.setup(),
         form: steering.form.clone(),
+        judged: None,
         agreement,
     }
 }

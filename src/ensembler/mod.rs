@@ -76,6 +76,8 @@ pub struct Lesson {
     pub setup: Setup,
     /// The form that the question asked for.
     pub form: Form,
+    /// Whom a judge chose, if there was one.
+    pub judged: Option<DeploymentId>,
     /// Of each member that answered, how likely it is right going by what the others say, 0..=1. Empty where too few
     /// answered.
     pub agreement: Vec<(DeploymentId, f64)>,

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use super::merge::compare::{self, Form, Similarity};
 use super::merge::{Group, Strategy, Vote};
 use crate::answer::Usage;
+use crate::config::Aim;
 use crate::learner::{Course, Seen, Setup};
-use crate::learning::votes::{Ballot, Candidate, Model, Next, Plan, Posterior, Round, Said, Stop, Truth};
+use crate::learning::votes::{
+    Ballot, Candidate, Model, Next, Plan, Posterior, Round, Said, Stop, Target, Truth,
+};
 use crate::provider::Price;
 use crate::query::Query;
 use crate::router::EnsemblePlan;
 
-/// Calls that one more right answer is worth where no member has a price.
+/// Calls that one more right answer is worth, at the members' mean price, where nobody said.
 const WORTH_IN_CALLS: f64 = 100.0;
-/// Dollars that it is worth where prices are known and nobody said.
-const WORTH_IN_DOLLARS: f64 = 0.1;
 /// How many votes are looked ahead.
 const DEPTH: usize = 2;
 
@@ -65,6 +66,8 @@ pub(super) struct Heard<'a> {
     pub text: Option<&'a str>,
     /// Output tokens, if counted.
     pub tokens: Option<u32>,
+    /// Input tokens, likewise.
+    pub input: Option<u32>,
 }
 
 /// How one ensemble is steered.
@@ -94,7 +97,7 @@ impl<'a> Steering<'a> {
                 Cow::Owned(Model::prior(&declared))
             }
         };
-        Self {
+        let mut steering = Self {
             form: Form::of(&question, query.response_format.as_ref()),
             prompt_tokens: query.estimated_input_tokens() as f32,
             label: query.label(),
@@ -103,14 +106,23 @@ impl<'a> Steering<'a> {
             plan,
             model,
             setup,
+        };
+        if steering.setup.plan.worth.is_nan() {
+            let members = plan.members.len();
+            let mean =
+                (0..members).map(|at| steering.price(at)).sum::<f64>() / members.max(1) as f64;
+            steering.setup.plan.worth = WORTH_IN_CALLS * mean;
         }
+        steering
     }
 
     /// The votes that count, with their places among those heard.
     pub fn votes<'b>(&'b self, heard: &[Heard<'b>]) -> (Vec<Vote<'b>>, Vec<usize>) {
         let counted = heard.iter().enumerate().filter_map(|(order, heard)| {
             let text = heard.text?;
-            compare::declined(text, &self.form).is_none().then_some((order, heard, text))
+            compare::declined(text, &self.form)
+                .is_none()
+                .then_some((order, heard, text))
         });
         let mut votes: Vec<(Vote<'b>, usize)> = counted
             .map(|(order, heard, text)| (vote(self.plan, heard.place, text, order), order))
@@ -201,6 +213,7 @@ impl<'a> Steering<'a> {
                 .collect(),
             options: self.options(),
             prompt_tokens: self.prompt_tokens,
+            input_tokens: mean(heard.iter().filter_map(|one| one.input)),
             truth: Truth::Unknown,
         }
     }
@@ -212,9 +225,19 @@ impl<'a> Steering<'a> {
 
     /// What to do, when of the members `open` may be asked, `asked` were, and `heard` answered; `failed` is how many
     /// of the asked failed.
-    pub fn step(&self, open: &[usize], asked: &[usize], heard: &[Heard<'_>], failed: usize) -> Step {
+    pub fn step(
+        &self,
+        open: &[usize],
+        asked: &[usize],
+        heard: &[Heard<'_>],
+        failed: usize,
+    ) -> Step {
         let outstanding = asked.len() - heard.len() - failed;
-        let left: Vec<usize> = open.iter().copied().filter(|at| !asked.contains(at)).collect();
+        let left: Vec<usize> = open
+            .iter()
+            .copied()
+            .filter(|at| !asked.contains(at))
+            .collect();
         if asked.is_empty() {
             return Step::Ask(self.first_wave(&left));
         }
@@ -311,7 +334,7 @@ impl<'a> Steering<'a> {
             .and_then(|course| course.output(member, self.label));
         match (price, learned) {
             (Some(price), Some(output)) => price.of(Usage {
-                input: self.prompt_tokens as u32,
+                input: self.input_tokens(),
                 output: output as u32,
                 ..Usage::default()
             }),
@@ -323,8 +346,20 @@ impl<'a> Steering<'a> {
         }
     }
 
+    /// Input tokens as the providers will count them.
+    fn input_tokens(&self) -> u32 {
+        let framing = self.course.map_or(0.0, |course| course.framing);
+        (f64::from(self.prompt_tokens) + framing).max(0.0) as u32
+    }
+
     /// Whether what is still to come cannot change the outcome.
-    fn is_decided(&self, open: &[usize], asked: &[usize], heard: &[Heard<'_>], to_come: usize) -> bool {
+    fn is_decided(
+        &self,
+        open: &[usize],
+        asked: &[usize],
+        heard: &[Heard<'_>],
+        to_come: usize,
+    ) -> bool {
         match self.plan.merge {
             Strategy::First => true,
             Strategy::Plurality => {
@@ -343,6 +378,11 @@ impl<'a> Steering<'a> {
             _ => false,
         }
     }
+}
+
+fn mean(counts: impl Iterator<Item = u32>) -> Option<f32> {
+    let (sum, n) = counts.fold((0.0, 0.0), |(sum, n), count| (sum + count as f32, n + 1.0));
+    (n > 0.0).then_some(sum / n)
 }
 
 fn said(group: Option<u8>, tokens: Option<u32>) -> Said {
@@ -390,20 +430,21 @@ fn setup(plan: &EnsemblePlan, tuned: Option<f64>) -> Setup {
             )
         })
         .collect();
-    let in_dollars = members.iter().any(|(_, _, price)| price.is_some());
-    let usual = if in_dollars {
-        WORTH_IN_DOLLARS
-    } else {
-        WORTH_IN_CALLS
+    let (worth, target) = match plan.aim {
+        None => (None, None),
+        Some(Aim::Worth(worth)) => (Some(worth), None),
+        Some(Aim::Cost(dollars)) => (None, Some(Target::Cost(dollars))),
+        Some(Aim::Accuracy(share)) => (None, Some(Target::Accuracy(share))),
     };
     Setup {
         plan: Plan {
-            worth: tuned.or(plan.worth).unwrap_or(usual),
+            // Not said: to be taken from the prices.
+            worth: tuned.or(worth).unwrap_or(f64::NAN),
             enough: if plan.stop >= 1.0 { 2.0 } else { plan.stop },
             depth: DEPTH,
         },
         members,
-        target: plan.target,
+        target,
         stepwise: matches!(plan.merge, Strategy::Adaptive | Strategy::Cascade),
     }
 }

@@ -9,10 +9,9 @@ use super::metrics::{self, Bin, Outcome, Summary};
 use super::prices::Prices;
 use super::record::Recorded;
 use super::replay::{ENSEMBLE, Setting, Stage, id, is_right, reward};
-use crate::config::{Ensemble, Routing};
+use crate::config::{Aim, Ensemble, Routing};
 use crate::ensembler::merge::Strategy;
 use crate::error::{Error, Result};
-use crate::learning::votes::Target;
 use crate::orchestrator::Feedback;
 use crate::query::Routing as Wanted;
 
@@ -37,10 +36,8 @@ pub struct Options {
     pub merge: Strategy,
     /// The confidence at which nobody more is asked, 0.5 to 1; for `adaptive` and `cascade`.
     pub stop: Option<f64>,
-    /// What one more right answer is worth: dollars where there are prices, else calls.
-    pub worth: Option<f64>,
-    /// What the decisions are tuned to on the learned part instead.
-    pub target: Option<Target>,
+    /// What asking one member after the other is to come to: dollars where there are prices, else calls.
+    pub aim: Option<Aim>,
     /// How many are asked at first.
     pub wave: Option<usize>,
     /// How many answers of the learned part are known.
@@ -115,8 +112,7 @@ pub async fn run(
             max_cost: None,
             judge: None,
             stop: options.stop.unwrap_or(1.0),
-            worth: options.worth,
-            target: options.target,
+            aim: options.aim,
             members,
         }),
         routing: Routing::default(),
@@ -135,7 +131,11 @@ pub async fn run(
             ..Wanted::default()
         };
         // Nobody answered: nothing to learn.
-        if stage.ask(&model, record, number, &id, wanted).await.is_err() {
+        if stage
+            .ask(&model, record, number, &id, wanted)
+            .await
+            .is_err()
+        {
             continue;
         }
         if let (true, Some(reference)) = (labelled[number], &record.reference) {
@@ -155,7 +155,10 @@ pub async fn run(
         }
         let id = format!("test-{number}");
         let reference = record.reference.as_deref().unwrap_or_default();
-        match stage.ask(&model, record, number, &id, Wanted::default()).await {
+        match stage
+            .ask(&model, record, number, &id, Wanted::default())
+            .await
+        {
             Ok(answer) => {
                 let content = answer.choices.first();
                 let content = content.and_then(|choice| choice.message.content.as_deref());
@@ -181,7 +184,10 @@ pub async fn run(
     }
     progress(total, total);
     let status = stage.orchestrator.status();
-    let tuned = status.ensembles.get(ENSEMBLE).and_then(|one| one.tuned_worth);
+    let tuned = status
+        .ensembles
+        .get(ENSEMBLE)
+        .and_then(|one| one.tuned_worth);
     stage.end().await;
     let member_accuracy = member_accuracy(test, &options.members);
     let best = member_accuracy
@@ -203,7 +209,10 @@ pub async fn run(
         best_member: best.1,
         best_member_name: best.0,
         member_accuracy,
-        worth: tuned.or(options.worth),
+        worth: tuned.or(match options.aim {
+            Some(Aim::Worth(worth)) => Some(worth),
+            _ => None,
+        }),
         stopped: tally.stopped,
         failed: tally.failed,
         reliability: metrics::reliability(&tally.outcomes, 10).map_err(invalid)?,
@@ -228,22 +237,34 @@ fn check(test: &[Arc<Recorded>], options: &Options) -> Result<()> {
         return Err(Error::invalid("test", "has no questions"));
     }
     if matches!(options.merge, Strategy::Judge | Strategy::Synthesize) {
-        return Err(Error::invalid("merge", "a record has nobody to judge or to write"));
+        return Err(Error::invalid(
+            "merge",
+            "a record has nobody to judge or to write",
+        ));
     }
     for member in &options.members {
-        if !test.iter().any(|record| record.answers.contains_key(member)) {
+        if !test
+            .iter()
+            .any(|record| record.answers.contains_key(member))
+        {
             let mut known: Vec<&str> = test
                 .iter()
                 .flat_map(|record| record.answers.keys().map(String::as_str))
                 .collect();
             known.sort_unstable();
             known.dedup();
-            let message = format!("nothing of '{member}' is recorded; there is {}", known.join(", "));
+            let message = format!(
+                "nothing of '{member}' is recorded; there is {}",
+                known.join(", ")
+            );
             return Err(Error::invalid("members", message));
         }
     }
     if test.iter().all(|record| record.reference.is_none()) {
-        return Err(Error::invalid("test", "has no references to measure against"));
+        return Err(Error::invalid(
+            "test",
+            "has no references to measure against",
+        ));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::metrics::Bin;
 use super::prices::Prices;
 use super::record::Recorded;
 use super::route::{self, Policy};
+use crate::config::Aim;
 use crate::ensembler::merge::Strategy;
 use crate::error::Result;
 
@@ -126,8 +127,7 @@ pub async fn run(
             members: options.members.clone(),
             merge,
             stop: None,
-            worth,
-            target: None,
+            aim: worth.map(Aim::Worth),
             wave: None,
             labels: Labels::All,
             seed: options.seed,

@@ -29,9 +29,14 @@ pub fn recorded(row: &DecisionRow, score: Option<f64>) -> Option<Recorded> {
         outcome: String,
     }
     let messages: Vec<Message> = serde_json::from_str(row.prompt.as_deref()?).ok()?;
-    let question = messages.iter().rev().find(|message| message.role == Role::User)?;
+    let question = messages
+        .iter()
+        .rev()
+        .find(|message| message.role == Role::User)?;
     let plan: Option<Plan> = serde_json::from_str(&row.candidates).ok();
-    let task = plan.and_then(|plan| plan.topic.or(plan.task)).or_else(|| row.task.clone());
+    let task = plan
+        .and_then(|plan| plan.topic.or(plan.task))
+        .or_else(|| row.task.clone());
     let mut answers = BTreeMap::new();
     let mut reference = None;
     // Tokens are about four characters.

@@ -192,11 +192,17 @@ impl Stage {
                 model: model.clone(),
                 tape: Arc::clone(&tape),
             };
-            builder = builder.provider(deployment(model, price.map(|price| Price {
-                input: price.input,
-                output: price.output,
-                cached: None,
-            })), Arc::new(replay));
+            builder = builder.provider(
+                deployment(
+                    model,
+                    price.map(|price| Price {
+                        input: price.input,
+                        output: price.output,
+                        cached: None,
+                    }),
+                ),
+                Arc::new(replay),
+            );
         }
         Ok(Self {
             orchestrator: builder.start().await?,

@@ -100,11 +100,17 @@ pub async fn run(
     progress: &dyn Fn(usize, usize),
 ) -> Result<Report> {
     if test.is_empty() || options.seeds == 0 {
-        return Err(Error::invalid("data", "there must be a question and a seed"));
+        return Err(Error::invalid(
+            "data",
+            "there must be a question and a seed",
+        ));
     }
     let mut models = options.models.clone();
     if models.is_empty() {
-        models = test.iter().flat_map(|record| record.answers.keys().cloned()).collect();
+        models = test
+            .iter()
+            .flat_map(|record| record.answers.keys().cloned())
+            .collect();
         models.sort();
         models.dedup();
     }
@@ -119,17 +125,29 @@ pub async fn run(
         _ => None,
     };
     if let Some(unknown) = named.filter(|name| !models.contains(name)) {
-        let message = format!("nothing of '{unknown}' is recorded; there is {}", models.join(", "));
+        let message = format!(
+            "nothing of '{unknown}' is recorded; there is {}",
+            models.join(", ")
+        );
         return Err(Error::invalid("model", message));
     }
-    let queries = if options.queries == 0 { test.len() } else { options.queries };
+    let queries = if options.queries == 0 {
+        test.len()
+    } else {
+        options.queries
+    };
     let each = queries + learn.len();
     let mut runs = Vec::new();
     for seed in 0..options.seeds {
         let told = |done: usize| {
             progress(seed as usize * each + done, options.seeds as usize * each);
         };
-        runs.push(once(learn, test, &models, prices, &options, queries, &best, seed, &told).await?);
+        runs.push(
+            once(
+                learn, test, &models, prices, &options, queries, &best, seed, &told,
+            )
+            .await?,
+        );
     }
     let of = |f: &dyn Fn(&Run) -> f64| mean_se(&runs.iter().map(f).collect::<Vec<_>>());
     let n = queries as f64;
@@ -209,13 +227,18 @@ impl Best {
         }
         let n = test.len() as f64;
         let (single, single_sum) = best(&all);
-        let per_task: BTreeMap<String, (String, f64)> =
-            sums.iter().map(|(task, sums)| ((*task).to_owned(), best(sums))).collect();
+        let per_task: BTreeMap<String, (String, f64)> = sums
+            .iter()
+            .map(|(task, sums)| ((*task).to_owned(), best(sums)))
+            .collect();
         Self {
             single,
             single_reward: single_sum / n,
             task_reward: per_task.values().map(|(_, sum)| sum).sum::<f64>() / n,
-            per_task: per_task.into_iter().map(|(task, (model, _))| (task, model)).collect(),
+            per_task: per_task
+                .into_iter()
+                .map(|(task, (model, _))| (task, model))
+                .collect(),
         }
     }
 }
@@ -304,9 +327,15 @@ async fn once(
             ..Wanted::default()
         };
         let answer = stage.ask(&asked, record, number, &decision, wanted).await?;
-        let chosen = answer.report.model.as_ref().map(|id| id.as_str().to_owned());
+        let chosen = answer
+            .report
+            .model
+            .as_ref()
+            .map(|id| id.as_str().to_owned());
         let chosen = chosen.unwrap_or_default();
-        let model = chosen.strip_prefix(PROVIDER).map_or("", |name| name.trim_start_matches('/'));
+        let model = chosen
+            .strip_prefix(PROVIDER)
+            .map_or("", |name| name.trim_start_matches('/'));
         let reply = stage.tape.reply(record, model, number);
         let got = reward(record, reply.as_ref());
         let of = |model: &str| reward(record, stage.tape.reply(record, model, number).as_ref());
@@ -317,9 +346,15 @@ async fn once(
         run.regret_task += best.per_task.get(task).map_or(0.0, |model| of(model)) - got;
         run.cost += answer.report.cost.unwrap_or(0.0);
         let plan = answer.report.plan.as_ref();
-        let why = plan.and_then(|plan| plan.get("why")).and_then(|why| why.as_str());
+        let why = plan
+            .and_then(|plan| plan.get("why"))
+            .and_then(|why| why.as_str());
         run.explored += f64::from(u8::from(why == Some("explored")));
-        if options.shift.as_ref().is_some_and(|shift| number >= shift.at) {
+        if options
+            .shift
+            .as_ref()
+            .is_some_and(|shift| number >= shift.at)
+        {
             run.after += got;
         }
         if let Some(at) = models.iter().position(|known| known == model) {

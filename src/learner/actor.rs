@@ -54,6 +54,8 @@ pub(super) struct Class {
     numbers: HashMap<DecisionId, u64>,
     order: VecDeque<DecisionId>,
     setup: Option<Setup>,
+    /// By how much the providers' counts of input tokens exceed ours: sum and number.
+    framing: (f64, f64),
     /// Rounds and marks since the last fit.
     news: usize,
 }
@@ -62,6 +64,10 @@ impl Class {
     fn take(&mut self, seen: &Seen) {
         match add(&mut self.history, seen) {
             Ok(number) => {
+                if let Some(counted) = seen.input_tokens {
+                    self.framing.0 += f64::from(counted - seen.prompt_tokens);
+                    self.framing.1 += 1.0;
+                }
                 self.numbers.insert(seen.decision.clone(), number);
                 self.order.push_back(seen.decision.clone());
                 if self.order.len() > MAX_ROUNDS
@@ -71,7 +77,9 @@ impl Class {
                 }
                 self.news += 1;
             }
-            Err(why) => tracing::warn!(ensemble = seen.ensemble, why, "a round is not learned from"),
+            Err(why) => {
+                tracing::warn!(ensemble = seen.ensemble, why, "a round is not learned from")
+            }
         }
     }
 
@@ -129,7 +137,12 @@ impl LearnerActor {
     fn want_if_due(&self, name: &str, state: &mut State) {
         let due = self.shared.by_itself
             && !self.shared.schooling.is_pinned()
-            && self.shared.classes.lock().get(name).is_some_and(Class::is_due);
+            && self
+                .shared
+                .classes
+                .lock()
+                .get(name)
+                .is_some_and(Class::is_due);
         if due && !state.wanted.iter().any(|(wanted, _)| wanted == name) {
             state.wanted.push_back((name.to_owned(), None));
         }
@@ -145,10 +158,11 @@ impl LearnerActor {
                 let mut classes = self.shared.classes.lock();
                 classes.get_mut(&name).and_then(|class| {
                     class.news = 0;
-                    Some((class.history.clone(), class.setup.clone()?))
+                    let framing = class.framing.0 / class.framing.1.max(1.0);
+                    Some((class.history.clone(), class.setup.clone()?, framing))
                 })
             };
-            let Some((history, setup)) = work else {
+            let Some((history, setup, framing)) = work else {
                 if let Some(reply) = reply {
                     let _ = reply.send(false);
                 }
@@ -159,7 +173,7 @@ impl LearnerActor {
             let myself = myself.clone();
             tokio::task::spawn_blocking(move || {
                 // A fit that panics costs the fit: the old model serves on.
-                let fitted = std::panic::catch_unwind(|| course(&history, &setup));
+                let fitted = std::panic::catch_unwind(|| course(&history, &setup, framing));
                 let fitted = fitted.ok().map(Box::new);
                 let _ = myself.send_message(Message::Fitted(name, fitted));
             });
@@ -180,7 +194,10 @@ impl LearnerActor {
                 telemetry::fitted(true);
             }
             _ => {
-                tracing::error!(ensemble = name, "the model of its votes could not be fitted");
+                tracing::error!(
+                    ensemble = name,
+                    "the model of its votes could not be fitted"
+                );
                 telemetry::fitted(false);
             }
         }
@@ -191,7 +208,7 @@ impl LearnerActor {
 }
 
 /// Fits the model of an ensemble's votes, and tunes it where a target is set.
-fn course(history: &History, setup: &Setup) -> Course {
+fn course(history: &History, setup: &Setup, framing: f64) -> Course {
     let declared: Vec<(&str, f64)> = setup
         .members
         .iter()
@@ -217,7 +234,7 @@ fn course(history: &History, setup: &Setup) -> Course {
             Said::Nothing => 0.0,
         };
         price.of(Usage {
-            input: round.prompt_tokens.unwrap_or(0.0) as u32,
+            input: (f64::from(round.prompt_tokens.unwrap_or(0.0)) + framing).max(0.0) as u32,
             output: output as u32,
             ..Usage::default()
         })
@@ -233,6 +250,7 @@ fn course(history: &History, setup: &Setup) -> Course {
     }
     Course {
         tuned,
+        framing,
         outputs: outputs(history),
         ..Course::new(model)
     }
@@ -311,7 +329,6 @@ impl Actor for LearnerActor {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +352,7 @@ mod tests {
                 .collect(),
             options: None,
             prompt_tokens: 100.0,
+            input_tokens: Some(120.0),
             truth,
         }
     }
@@ -364,7 +382,7 @@ mod tests {
             target: None,
             stepwise: true,
         };
-        let course = course(&class.history, &setup);
+        let course = course(&class.history, &setup, 20.0);
         assert_eq!(course.output("m1", Some("math")), Some(11.0));
         assert_eq!(course.output("m1", Some("code")), Some(11.0));
         assert_eq!(course.output("m2", None), None);

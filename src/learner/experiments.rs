@@ -39,7 +39,10 @@ impl Experiments {
                 .or_else(|| kept.remove(name))
                 .unwrap_or_else(|| State::new(&definition));
             if state.reconcile(&definition) {
-                tracing::info!(experiment = name, "a new variant opens the experiment again");
+                tracing::info!(
+                    experiment = name,
+                    "a new variant opens the experiment again"
+                );
             }
             let config = config.clone();
             running.insert(
@@ -139,7 +142,10 @@ impl Experiments {
     /// Names that a query may ask for.
     pub fn names(&self) -> Vec<String> {
         let running = self.0.lock();
-        running.keys().map(|name| format!("experiment/{name}")).collect()
+        running
+            .keys()
+            .map(|name| format!("experiment/{name}"))
+            .collect()
     }
 
     /// What is to be kept.

@@ -47,6 +47,8 @@ pub struct Seen {
     pub options: Option<u8>,
     /// The question's length in tokens, about.
     pub prompt_tokens: f32,
+    /// What the providers counted for it, on average; their own framing makes it longer.
+    pub input_tokens: Option<f32>,
     /// The right answer, if it is known already.
     pub truth: Truth,
 }
@@ -78,6 +80,8 @@ pub struct Course {
     pub model: Model,
     /// What a right answer must be worth to meet the target, where one is set.
     pub tuned: Option<f64>,
+    /// How many more input tokens providers count than we estimate, mean.
+    pub framing: f64,
     /// Mean output tokens of a member on a kind of work, and of all its answers under "".
     pub outputs: BTreeMap<(String, String), f64>,
     /// Digest of the model, in 16 hexadecimal digits.
@@ -91,6 +95,7 @@ impl Course {
             digest: blake3::hash(&json).to_hex()[..16].to_owned(),
             model,
             tuned: None,
+            framing: 0.0,
             outputs: BTreeMap::new(),
         }
     }
@@ -201,9 +206,9 @@ impl Learner {
     /// What is to be kept.
     pub fn cells(&self) -> Vec<Cell> {
         let courses = self.courses();
-        let models = courses
-            .iter()
-            .filter_map(|(name, course)| learned::named(&format!("ensemble:{name}"), &course.model));
+        let models = courses.iter().filter_map(|(name, course)| {
+            learned::named(&format!("ensemble:{name}"), &course.model)
+        });
         models.chain(self.shared.experiments.cells()).collect()
     }
 }

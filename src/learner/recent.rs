@@ -41,7 +41,8 @@ impl Recent {
         form: Form,
         said: impl IntoIterator<Item = (DeploymentId, Option<&'a str>)>,
     ) {
-        let fits = |text: Option<&str>| text.filter(|text| text.len() <= LONGEST).map(str::to_owned);
+        let fits =
+            |text: Option<&str>| text.filter(|text| text.len() <= LONGEST).map(str::to_owned);
         let said = said.into_iter().map(|(id, text)| (id, fits(text)));
         let answers = Arc::new(Answers {
             form,
@@ -74,7 +75,10 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         for at in 0..=MOST {
             let id = DecisionId::from(at.to_string());
-            let said = [("a/x".into(), Some("yes")), ("b/y".into(), Some(long.as_str()))];
+            let said = [
+                ("a/x".into(), Some("yes")),
+                ("b/y".into(), Some(long.as_str())),
+            ];
             recent.keep(&id, Form::FREE, said);
         }
         assert!(recent.get(&DecisionId::from("0")).is_none());

@@ -6,6 +6,7 @@
 //! | `deployment:<id>:latency`, `ability`, `aptitude`, `sources`, `tokens` | what a deployment has shown |
 //! | `topics` | the callers' names for kinds of work that have a row |
 //! | `ensemble:<name>` | the weights and the calibration of an ensemble |
+//! | `pinned` | whether learning rests; not part of what is exported |
 //! | `experiment:<name>` | an experiment's evidence |
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,9 @@ use crate::provider::{self, Snapshot, Sources, Tokens};
 /// The format of the payloads; another version is not read.
 const VERSION: u32 = 1;
 
+/// The key of the cell that says whether learned state is pinned.
+pub const PINNED: &str = "pinned";
+
 /// Learned state as it came back.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -32,6 +36,8 @@ pub struct Learned {
     pub topics: Topics,
     /// What the votes of each ensemble's members are worth.
     pub ensembles: BTreeMap<String, votes::Model>,
+    /// Whether it was pinned.
+    pub pinned: bool,
     /// The evidence of each experiment.
     pub experiments: BTreeMap<String, experiment::State>,
 }
@@ -42,10 +48,12 @@ pub fn cells(fleet: &[Arc<provider::Cell>], topics: &Topics) -> Vec<Cell> {
     for member in fleet {
         let id = member.deployment.load().id.clone();
         let snapshot = member.snapshot.load();
-        let mut add = |what: &str, cell: Option<Cell>| cells.extend(cell.map(|cell| Cell {
-            key: format!("deployment:{id}:{what}"),
-            ..cell
-        }));
+        let mut add = |what: &str, cell: Option<Cell>| {
+            cells.extend(cell.map(|cell| Cell {
+                key: format!("deployment:{id}:{what}"),
+                ..cell
+            }))
+        };
         add("latency", cell(&snapshot.latency));
         add("ability", cell(&snapshot.ability));
         add("sources", cell(&snapshot.sources));
@@ -99,6 +107,10 @@ fn restore_one(cell: &Cell, learned: &mut Learned) -> Result<(), String> {
     let payload = cell.payload.as_str();
     if cell.key == "topics" {
         learned.topics = checked(payload, Topics::validate)?;
+        return Ok(());
+    }
+    if cell.key == PINNED {
+        learned.pinned = parse(payload)?;
         return Ok(());
     }
     let (subject, rest) = cell.key.split_once(':').ok_or("the key names nothing")?;

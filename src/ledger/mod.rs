@@ -3,6 +3,7 @@
 //! - [`Ledger`]: the handle; rows go in and are written soon.
 //! - `actor`: gathers rows into batches and decides when to write.
 //! - [`store`]: the tables in SQLite.
+//! - [`state`]: all of learned state as one document.
 //! - [`learned`]: learned state to cells and back, each cell checked on its own.
 //!
 //! A ledger that cannot write costs its function only: rows are kept as long as memory is bounded, then
@@ -11,6 +12,7 @@
 mod actor;
 pub mod learned;
 pub mod row;
+pub mod state;
 pub mod store;
 
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use crate::telemetry;
 
 pub use actor::Settings;
 pub use row::{Cell, DecisionRow, FeedbackOutcome, Quarantined};
-pub use store::Store;
+pub use state::State;
+pub use store::{Saved, Store};
 
 use actor::Message;
 
@@ -112,6 +115,28 @@ impl Ledger {
     /// The ensembles decided last, the oldest first, with the group of answers known to be right.
     pub async fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>> {
         self.with_store(move |store| store.ensembles(n)).await
+    }
+
+    /// Saves a learned state, to go back to; `why` is for people.
+    pub async fn save_state(
+        &self,
+        digest: String,
+        at: i64,
+        why: String,
+        document: String,
+    ) -> Result<()> {
+        self.with_store(move |store| store.save_state(&digest, at, &why, &document))
+            .await
+    }
+
+    /// The saved states, the latest first.
+    pub async fn states(&self) -> Result<Vec<Saved>> {
+        self.with_store(|store| store.states()).await
+    }
+
+    /// The saved state whose digest begins so, as a document.
+    pub async fn state(&self, prefix: String) -> Result<Option<String>> {
+        self.with_store(move |store| store.state(&prefix)).await
     }
 
     /// Writes everything that waits, learned state included, and returns when it is written or has failed.

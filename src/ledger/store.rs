@@ -8,6 +8,7 @@
 mod cells;
 mod open;
 mod schema;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,8 @@ const PRUNE_CHUNK: usize = 1000;
 /// At most this many free pages go back to the file system in one [`Store::prune`]: of 4 KiB each, about
 /// what [`PRUNE_ROWS`] leave behind.
 const VACUUM_PAGES: u32 = 4096;
+
+pub use states::Saved;
 
 /// What the store could not do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,22 @@ pub enum StoreError {
     /// A judgement out of range.
     #[error("score must be a number from 0 to 1, not {0}")]
     Score(f64),
+    /// The beginning of a digest that several saved states have.
+    #[error("several saved states begin with '{prefix}': {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// The digests that begin so.
+        candidates: Vec<String>,
+    },
+    /// A state too large to be saved.
+    #[error("the learned state has {bytes} bytes; at most {most} are saved")]
+    StateSize {
+        /// The size of its document.
+        bytes: usize,
+        /// The largest that is saved.
+        most: usize,
+    },
     /// The database failed.
     #[error("ledger: {0}")]
     Database(#[from] rusqlite::Error),

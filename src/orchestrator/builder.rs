@@ -140,12 +140,21 @@ impl Builder {
         let (learner, learner_child) =
             Learner::new("root/learner", Arc::clone(&schooling), learns_by_itself);
         schooling.restore_topics(std::mem::take(&mut learned.topics));
+        schooling.pin(learned.pinned);
         learner.restore(std::mem::take(&mut learned.ensembles));
-        learner
-            .experiments()
-            .configure(&config.experiments, std::mem::take(&mut learned.experiments));
+        learner.experiments().configure(
+            &config.experiments,
+            std::mem::take(&mut learned.experiments),
+        );
         let (source, taught) = (Arc::clone(&fleet), learner.clone());
-        let cells = Arc::new(move || learned_cells(&source, &taught));
+        let cells = Arc::new(move || {
+            let mut cells = learned_cells(&source, &taught);
+            cells.extend(learned::named(
+                learned::PINNED,
+                &source.schooling.is_pinned(),
+            ));
+            cells
+        });
         let (ledger, ledger_child) =
             Ledger::new("root/ledger", store, ledger_settings(&config), cells);
         let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));

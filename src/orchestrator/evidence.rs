@@ -19,6 +19,8 @@ use crate::query::{Query, TaskKind};
 const FAILED_CHECK: f64 = 0.5;
 /// What a check that was passed weighs: it shows form, not truth.
 const PASSED_CHECK: f64 = 0.1;
+/// What a judge's choice weighs.
+const JUDGE: f64 = 0.3;
 /// What the agreement of the others weighs.
 const AGREEMENT: f64 = 0.2;
 
@@ -54,7 +56,10 @@ fn one() -> f64 {
 pub(super) fn import(inner: &Inner, evidence: &Evidence) -> Result<()> {
     let id = DeploymentId::from(evidence.deployment.as_str());
     let Some(cell) = inner.catalogue.load().get(&id).cloned() else {
-        return Err(Error::invalid("deployment", format!("no deployment is called '{id}'")));
+        return Err(Error::invalid(
+            "deployment",
+            format!("no deployment is called '{id}'"),
+        ));
     };
     if !(0.0..=1.0).contains(&evidence.score) {
         return Err(Error::invalid("score", "must be a number from 0 to 1"));
@@ -68,7 +73,10 @@ pub(super) fn import(inner: &Inner, evidence: &Evidence) -> Result<()> {
     }
     let schooling = &inner.fleet.schooling;
     if schooling.is_pinned() {
-        return Err(Error::invalid("state", "is pinned: nothing is learned until it is unpinned"));
+        return Err(Error::invalid(
+            "state",
+            "is pinned: nothing is learned until it is unpinned",
+        ));
     }
     if let Some(topic) = &evidence.topic {
         schooling.learn_topic(topic);
@@ -100,7 +108,15 @@ pub(super) fn of_answer(
     let text = choice.message.content.as_deref();
     if choice.message.tool_calls.is_empty() {
         let finish = choice.finish.as_ref().map(FinishReason::as_str);
-        check(inner, query, traits, cell, &form, text.unwrap_or_default(), finish);
+        check(
+            inner,
+            query,
+            traits,
+            cell,
+            &form,
+            text.unwrap_or_default(),
+            finish,
+        );
     }
     let id = cell.deployment.load().id.clone();
     inner.learner.recent().keep(&query.id, form, [(id, text)]);
@@ -118,6 +134,23 @@ pub(super) fn of_ensemble(
     for member in members {
         if let (Some(text), Some(cell)) = (&member.content, catalogue.get(&member.model)) {
             check(inner, query, traits, cell, &lesson.form, text, None);
+        }
+    }
+    if let Some(winner) = &lesson.judged {
+        // A judge compares: who says the same as the winner wins with it.
+        for member in members.iter().filter(|member| member.outcome == "ok") {
+            let won = member.chosen || member.model == *winner;
+            if let Some(cell) = catalogue.get(&member.model) {
+                judge(
+                    inner,
+                    query,
+                    traits,
+                    cell,
+                    f64::from(u8::from(won)),
+                    JUDGE,
+                    "judge",
+                );
+            }
         }
     }
     for (id, belief) in &lesson.agreement {
@@ -148,7 +181,10 @@ fn check(
     }
     // Most answers are not empty: that shows nothing. That a schema fits does.
     let telling = [Check::JsonParses, Check::SchemaFits, Check::CodeBalanced];
-    if findings.iter().any(|finding| telling.contains(&finding.check)) {
+    if findings
+        .iter()
+        .any(|finding| telling.contains(&finding.check))
+    {
         judge(inner, query, traits, cell, 1.0, PASSED_CHECK, "check");
     }
 }

@@ -139,7 +139,10 @@ impl PlanView {
     /// The quality that was expected of a deployment.
     fn expected(&self, of: &DeploymentId) -> Option<f64> {
         let members = self.ensemble.iter().flat_map(|ensemble| &ensemble.members);
-        let all = self.candidates.iter().chain(members.flat_map(|member| &member.candidates));
+        let all = self
+            .candidates
+            .iter()
+            .chain(members.flat_map(|member| &member.candidates));
         all.into_iter()
             .find(|candidate| candidate.deployment == *of)
             .map(|candidate| candidate.quality)
@@ -153,7 +156,10 @@ impl PlanView {
 fn members(row: &DecisionRow) -> Vec<MemberView> {
     let text = row.members.as_deref().unwrap_or("[]");
     let members: Vec<MemberView> = serde_json::from_str(text).unwrap_or_default();
-    members.into_iter().filter(|member| member.outcome == "ok").collect()
+    members
+        .into_iter()
+        .filter(|member| member.outcome == "ok")
+        .collect()
 }
 
 /// The round of votes that a row tells of, if it tells of one.
@@ -180,8 +186,14 @@ pub(super) fn round(row: &DecisionRow, truth: Truth) -> Option<Seen> {
             .collect(),
         options: None,
         prompt_tokens: row.input_tokens as f32,
+        input_tokens: None,
         truth,
     })
+}
+
+/// The group of answers that a row says won.
+pub(super) fn chosen_group(row: &DecisionRow) -> Option<u8> {
+    members(row).into_iter().find(|member| member.chosen)?.group
 }
 
 /// What a judgement comes to.
@@ -206,11 +218,18 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
                        must be given";
         return Err(Error::invalid("score", message));
     }
-    if feedback.score.is_some_and(|score| !(0.0..=1.0).contains(&score)) {
+    if feedback
+        .score
+        .is_some_and(|score| !(0.0..=1.0).contains(&score))
+    {
         let message = "score must be a number from 0 (useless) to 1 (right)";
         return Err(Error::invalid("score", message));
     }
-    if feedback.reference.as_ref().is_some_and(|text| text.len() > LONGEST_REFERENCE) {
+    if feedback
+        .reference
+        .as_ref()
+        .is_some_and(|text| text.len() > LONGEST_REFERENCE)
+    {
         let message = format!("reference must be at most {LONGEST_REFERENCE} bytes");
         return Err(Error::invalid("reference", message));
     }
@@ -225,7 +244,11 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
         )
     };
     let decision = DecisionId::from(feedback.decision.as_str());
-    let row = inner.ledger.find(decision.clone()).await?.ok_or_else(unknown)?;
+    let row = inner
+        .ledger
+        .find(decision.clone())
+        .await?
+        .ok_or_else(unknown)?;
     if feedback.by.as_ref().is_some_and(|by| *by != row.user) {
         return Err(unknown());
     }
@@ -276,18 +299,26 @@ fn find(
         return against(inner, reference, row, deployment, members);
     }
     if let Some(chosen) = &feedback.chosen {
-        let right = members.iter().find(|member| member.model.as_str() == chosen);
+        let right = members
+            .iter()
+            .find(|member| member.model.as_str() == chosen);
         let Some(group) = right.and_then(|member| member.group) else {
             let names: Vec<&str> = members.iter().map(|member| member.model.as_str()).collect();
             let message = format!(
                 "chosen must be a member of the ensemble that gave an answer: {}",
-                if names.is_empty() { "this decision had none".into() } else { names.join(", ") }
+                if names.is_empty() {
+                    "this decision had none".into()
+                } else {
+                    names.join(", ")
+                }
             );
             return Err(Error::invalid("chosen", message));
         };
         return Ok(of_group(members, Truth::Cluster(group)));
     }
-    let by_thumb = feedback.thumb.map(|thumb| f64::from(u8::from(thumb == Thumb::Up)));
+    let by_thumb = feedback
+        .thumb
+        .map(|thumb| f64::from(u8::from(thumb == Thumb::Up)));
     let score = feedback.score.or(by_thumb).unwrap_or_default();
     let behind = members.iter().filter(|member| member.chosen);
     let group = behind.clone().find_map(|member| member.group);
@@ -320,7 +351,10 @@ fn of_group(members: &[MemberView], truth: Truth) -> Finding {
     Finding {
         score: winner.map_or(0.0, right),
         truth,
-        each: members.iter().map(|member| (member.model.clone(), right(member))).collect(),
+        each: members
+            .iter()
+            .map(|member| (member.model.clone(), right(member)))
+            .collect(),
     }
 }
 
@@ -333,7 +367,8 @@ fn against(
     members: &[MemberView],
 ) -> Result<Finding> {
     let Some(answers) = inner.learner.recent().get(&row.id) else {
-        let message = "the answers of this decision are not at hand any more: give score, thumb or chosen";
+        let message =
+            "the answers of this decision are not at hand any more: give score, thumb or chosen";
         return Err(Error::invalid("reference", message));
     };
     let right = |text: &Option<String>| {
@@ -362,7 +397,10 @@ fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>)
         && !inner.fleet.schooling.is_pinned()
     {
         let now = std::time::Duration::from_millis(unix_ms().unsigned_abs());
-        inner.learner.experiments().observe(trial, finding.score, now);
+        inner
+            .learner
+            .experiments()
+            .observe(trial, finding.score, now);
     }
     if finding.truth != Truth::Unknown
         && let Some(seen) = round(row, finding.truth)
@@ -373,7 +411,10 @@ fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>)
     if let Some(topic) = &plan.topic {
         schooling.learn_topic(topic);
     }
-    let task = row.task.as_deref().and_then(|task| task.parse::<TaskKind>().ok());
+    let task = row
+        .task
+        .as_deref()
+        .and_then(|task| task.parse::<TaskKind>().ok());
     let place = schooling.place_of(task, plan.topic.as_deref());
     let catalogue = inner.catalogue.load();
     let mut learned = 0;

@@ -5,6 +5,7 @@
 //! - `feedback`: judgements of answers, and what is learned from them; `evidence`: what answers themselves show.
 //! - `run`: one query's way.
 //! - `record`: what is written down of it, however it ends.
+//! - `state`: learned state as something one can hold, and decisions made again.
 //! - [`status`]: what is going on.
 
 mod builder;
@@ -12,6 +13,7 @@ mod evidence;
 mod feedback;
 mod record;
 mod run;
+mod state;
 pub mod status;
 
 use std::pin::Pin;
@@ -45,6 +47,7 @@ use crate::supervisor::{self, ChildSpec, Tree};
 pub use builder::Builder;
 pub use evidence::Evidence;
 pub use feedback::{Feedback, FeedbackReport, Thumb};
+pub use state::{Again, Considered, Held, Restored};
 pub use status::Status;
 
 /// One running orchestrator. Cheap to clone; all clones are the same one.
@@ -194,6 +197,60 @@ impl Orchestrator {
     /// Pins what was learned, or lets learning go on: pinned, it serves and nothing changes it.
     pub fn pin(&self, pinned: bool) {
         self.0.fleet.schooling.pin(pinned);
+    }
+
+    /// Pins as [`pin`](Self::pin) does, and saves what is pinned so that one can go back to it.
+    ///
+    /// # Errors
+    /// If it cannot be saved; it is pinned all the same.
+    pub async fn pin_and_save(&self, pinned: bool) -> Result<Held> {
+        state::pin(&self.0, pinned).await
+    }
+
+    /// Learned state as a document: JSON with a digest of its own.
+    pub fn export(&self) -> String {
+        state::export(&self.0)
+    }
+
+    /// Puts an exported state in force, in place of all that was learned; that is saved before.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a document that is none; then nothing changes. Parts of it that say what
+    /// cannot be are left out and named.
+    pub async fn restore(&self, document: &[u8]) -> Result<Restored> {
+        state::import(&self.0, document, "import").await
+    }
+
+    /// Goes back to a saved state, named by the first digits of its digest.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) if no state, or more than one, begins so.
+    pub async fn rollback(&self, digest: &str) -> Result<Restored> {
+        state::rollback(&self.0, digest).await
+    }
+
+    /// What is held, and what can be gone back to.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub async fn held(&self) -> Result<Held> {
+        state::held(&self.0).await
+    }
+
+    /// Takes in evidence from elsewhere, in order, up to the first that is wrong.
+    ///
+    /// # Errors
+    /// As [`import`](Self::import), naming the place.
+    pub fn import_all(&self, evidence: &[Evidence]) -> Result<usize> {
+        state::evidence(&self.0, evidence)
+    }
+
+    /// Makes a decision again from what was written of it, and says whether the same came out, bit for bit.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a decision that is not known.
+    pub async fn replay(&self, id: &DecisionId) -> Result<Again> {
+        state::again(&self.0, id).await
     }
 
     /// What is going on.

@@ -16,8 +16,8 @@ use crate::ensembler::Job;
 use crate::error::{Error, Result};
 use crate::executor::{self, Committed, Executed};
 use crate::id::DeploymentId;
-use crate::provider::Cell;
 use crate::learning::task;
+use crate::provider::Cell;
 use crate::query::Query;
 use crate::router::Trial;
 use crate::telemetry;
@@ -191,6 +191,13 @@ async fn proceed(
     let catalogue = inner.catalogue.load_full();
     let mut plan = catalogue.plan(&query, stream)?;
     plan.trial = trial;
+    let course = plan
+        .ensemble
+        .as_ref()
+        .and_then(|ensemble| inner.learner.course(&ensemble.key));
+    if let Some(ensemble) = &mut plan.ensemble {
+        ensemble.state = course.as_ref().map(|course| course.digest.clone());
+    }
     if let (Some(why), Some(basis)) = (plan.why, &plan.basis) {
         catalogue.policy.note(plan.place, why, basis.bounds);
     }
@@ -219,9 +226,7 @@ async fn proceed(
         record.chosen(&cell.deployment.load().id, &attempts, &[]);
         report.attempts = attempts;
         if let Some(session) = &query.session {
-            catalogue
-                .policy
-                .served(session, &cell.deployment.load().id);
+            catalogue.policy.served(session, &cell.deployment.load().id);
         }
         if let Committed::Whole(answer) = &committed {
             evidence::of_answer(inner, &query, traits, &cell, answer);
@@ -229,7 +234,6 @@ async fn proceed(
         return Ok((committed, report, permit, Some(cell)));
     };
     let executor = Arc::clone(&inner.executor);
-    let course = inner.learner.course(&ensemble.key);
     let mut merged = inner
         .ensembler
         .run(Job {

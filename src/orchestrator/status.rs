@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::Inner;
 use crate::dispatcher::Occupancy;
 use crate::id::DeploymentId;
+use crate::learning::experiment::Report as ExperimentReport;
 use crate::learning::latency::Decayed;
 use crate::learning::{Draw, draw};
-use crate::learning::experiment::Report as ExperimentReport;
 use crate::ledger;
 use crate::provider::{Calls, Cell, Health, Price};
 use crate::supervisor::ChildStatus;
@@ -158,21 +158,18 @@ pub(super) fn of(inner: &Inner) -> Status {
         .aliases
         .iter()
         .map(|(name, alias)| (name.clone(), alias.candidates.clone()));
-    let ensembles = catalogue
-        .ensembles
-        .iter()
-        .map(|(name, configured)| {
-            let course = inner.learner.course(name);
-            let course = course.as_ref();
-            let ensemble = EnsembleStatus {
-                members: configured.members.clone(),
-                rounds: inner.learner.rounds(name),
-                learned: course.map(|course| course.model.evidence()),
-                state: course.map(|course| course.digest.clone()),
-                tuned_worth: course.and_then(|course| course.tuned),
-            };
-            (name.clone(), ensemble)
-        });
+    let ensembles = catalogue.ensembles.iter().map(|(name, configured)| {
+        let course = inner.learner.course(name);
+        let course = course.as_ref();
+        let ensemble = EnsembleStatus {
+            members: configured.members.clone(),
+            rounds: inner.learner.rounds(name),
+            learned: course.map(|course| course.model.evidence()),
+            state: course.map(|course| course.digest.clone()),
+            tuned_worth: course.and_then(|course| course.tuned),
+        };
+        (name.clone(), ensemble)
+    });
     let derived = catalogue.policy.derived(&catalogue.cells);
     let draws = draw(&derived.pool, None, None, 0);
     Status {

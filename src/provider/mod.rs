@@ -26,10 +26,10 @@ use crate::answer::{Answer, Deltas};
 use crate::error::Error;
 use crate::query::Query;
 
+pub use actor::Judgement;
 pub use actor::Report;
 pub use cell::{Cell, Guard};
 pub use deployment::{Capabilities, Deployment, Limits, Price, Timeouts};
-pub use actor::Judgement;
 pub use fleet::{Fleet, Served};
 pub use schooling::Schooling;
 pub use snapshot::{Calls, Health, Snapshot, Sources, Tokens};

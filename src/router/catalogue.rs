@@ -117,14 +117,17 @@ impl Catalogue {
                 wave: ensemble.wave,
                 everyone: query.routing.everyone,
                 stop: ensemble.stop,
-                worth: ensemble.worth,
-                target: ensemble.target,
+                aim: ensemble.aim,
+                state: None,
             };
             let plan = match query.routing.merge {
                 // Another merge wants its own way of asking.
                 Some(merge) if merge != ensemble.merge => EnsemblePlan {
                     wave: merge.wave(ensemble.members.len()),
-                    quorum: query.routing.quorum.unwrap_or(merge.quorum(ensemble.members.len())),
+                    quorum: query
+                        .routing
+                        .quorum
+                        .unwrap_or(merge.quorum(ensemble.members.len())),
                     ..plan
                 },
                 _ => plan,
@@ -150,8 +153,8 @@ impl Catalogue {
             wave: merge.wave(names.len()),
             everyone: query.routing.everyone,
             stop: DEFAULT_STOP,
-            worth: None,
-            target: None,
+            aim: None,
+            state: None,
         };
         self.ensemble(query, plan, None, stream)
     }
@@ -249,7 +252,13 @@ impl Catalogue {
             traits: outlook.traits,
             ..Plan::default()
         };
-        self.order(&mut plan, standings, order, query, outlook.incumbent.is_some());
+        self.order(
+            &mut plan,
+            standings,
+            order,
+            query,
+            outlook.incumbent.is_some(),
+        );
         Ok(plan)
     }
 
@@ -264,7 +273,9 @@ impl Catalogue {
     ) {
         let resting = |plan: &Plan, at: usize| plan.candidates[at].state == State::Resting;
         // Who rests is not chosen, but is asked last.
-        let ready: Vec<usize> = (0..standings.len()).filter(|at| !resting(plan, *at)).collect();
+        let ready: Vec<usize> = (0..standings.len())
+            .filter(|at| !resting(plan, *at))
+            .collect();
         let everybody: Vec<usize> = (0..standings.len()).collect();
         let eligible = if ready.is_empty() { everybody } else { ready };
         let mut basis = Basis {
@@ -275,6 +286,10 @@ impl Catalogue {
                 ..self.bounds
             },
             credit: self.policy.credit(plan.place),
+            deployments: eligible
+                .iter()
+                .map(|at| plan.candidates[*at].deployment.clone())
+                .collect(),
             standings: eligible.iter().map(|at| standings[*at]).collect(),
         };
         let verdict = decide(&basis);
@@ -294,6 +309,7 @@ impl Catalogue {
                     let first = plan.candidates[eligible[verdict.index]].deployment.clone();
                     basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
                     plan.why = Some(verdict.why);
+                    plan.choice = Some(first.clone());
                     plan.basis = Some(basis);
                     plan.order = "scored";
                     rank(&mut plan.candidates, &first, query.lane);

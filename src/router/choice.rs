@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::score::{Expectation, Weights, scores};
+use crate::id::DeploymentId;
 use crate::learning::sampler::draw_one;
 use crate::learning::{Bounds, Credit, Spot, Stake, Why, choose};
 
@@ -21,6 +22,8 @@ pub struct Basis {
     /// How much was explored on this kind of task.
     pub credit: Credit,
     /// Who can be chosen.
+    pub deployments: Vec<DeploymentId>,
+    /// What is known of each.
     pub standings: Vec<Standing>,
 }
 
@@ -93,7 +96,11 @@ pub fn decide(basis: &Basis) -> Option<Verdict> {
         .collect();
     let expected = scores(&mean, basis.weights);
     let hoped = scores(&imagined, basis.weights);
-    if expected.iter().chain(&hoped).any(|score| !score.is_finite()) {
+    if expected
+        .iter()
+        .chain(&hoped)
+        .any(|score| !score.is_finite())
+    {
         return None;
     }
     let interval: Vec<(f64, f64)> = basis
@@ -158,6 +165,7 @@ mod tests {
             },
             bounds: Bounds::default(),
             credit: Credit::default(),
+            deployments: Vec::new(),
             standings,
         }
     }

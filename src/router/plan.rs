@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::Basis;
 use super::score::Expectation;
+use crate::config::Aim;
 use crate::ensembler::merge::Strategy;
 use crate::id::DeploymentId;
-use crate::learning::votes::Target;
 use crate::learning::aptitude::Traits;
 use crate::learning::{Place, Why};
 use crate::provider::{Cell, Price};
@@ -29,6 +29,9 @@ pub struct Plan {
     /// How the first was chosen, where scores decide the order; enough to choose again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basis: Option<Basis>,
+    /// Whom that chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<DeploymentId>,
     /// Why the first stands first: `greedy`, `explored` or `bounded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
@@ -154,12 +157,12 @@ pub struct EnsemblePlan {
     pub everyone: bool,
     /// Confidence at which nobody more is asked; above 1 for never.
     pub stop: f64,
-    /// Dollars that one more right answer is worth.
+    /// What asking one member after the other is to come to, if anybody said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub worth: Option<f64>,
-    /// What the decisions are tuned to, where that is set instead.
+    pub aim: Option<Aim>,
+    /// Digest of what was learned of its votes when it was asked; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
+    pub state: Option<String>,
     /// Dollars all calls may cost, estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<f64>,

@@ -132,10 +132,7 @@ impl Policy {
     }
 
     fn is_stale(&self, derived: &Derived, cells: &[Arc<Cell>]) -> bool {
-        let behind = self
-            .schooling
-            .generation()
-            .wrapping_sub(derived.generation);
+        let behind = self.schooling.generation().wrapping_sub(derived.generation);
         let patience = if cells.len() <= SMALL_POOL {
             0
         } else {
@@ -148,7 +145,10 @@ impl Policy {
         let generation = self.schooling.generation();
         let snapshots: Vec<Arc<Snapshot>> =
             cells.iter().map(|cell| cell.snapshot.load_full()).collect();
-        let deployments: Vec<_> = cells.iter().map(|cell| cell.deployment.load_full()).collect();
+        let deployments: Vec<_> = cells
+            .iter()
+            .map(|cell| cell.deployment.load_full())
+            .collect();
         let members: Vec<Member<'_>> = snapshots
             .iter()
             .zip(&deployments)

@@ -105,10 +105,7 @@ pub const BUCKETS: &[(&str, &[f64])] = &[
 
 /// Tells the installed recorder what each metric means. The daemon calls it after installing its exporter.
 pub fn describe() {
-    describe_counter!(
-        QUALITY_CHANGES,
-        "times a deployment's answers became worse"
-    );
+    describe_counter!(QUALITY_CHANGES, "times a deployment's answers became worse");
     describe_counter!(FITS, "models of votes fitted anew, by outcome");
     describe_gauge!(PERMITS_IN_USE, "queries admitted and not yet ended");
     describe_gauge!(QUEUE_DEPTH, "queries waiting for a permit");

@@ -10,5 +10,9 @@ pub fn merge(votes: &[Vote<'_>], form: &Form) -> Option<Merged> {
     let leader = leading(&groups, |group| {
         (group.weight, summed_quality(votes, group))
     })?;
-    chosen(votes, compare::spokesman(votes, &groups[leader].members)?, form)
+    chosen(
+        votes,
+        compare::spokesman(votes, &groups[leader].members)?,
+        form,
+    )
 }

@@ -38,8 +38,14 @@ fn no_votes_make_no_answer() {
 fn first_takes_the_earliest_and_best_the_most_trusted() {
     let mut votes = votes(&[("a", 0.2), ("b", 0.9), ("c", 0.9)]);
     votes.rotate_left(1);
-    assert_eq!(votes[first::merge(&votes, &Form::FREE).unwrap().winner].text, "a");
-    assert_eq!(votes[best::merge(&votes, &Form::FREE).unwrap().winner].text, "b");
+    assert_eq!(
+        votes[first::merge(&votes, &Form::FREE).unwrap().winner].text,
+        "a"
+    );
+    assert_eq!(
+        votes[best::merge(&votes, &Form::FREE).unwrap().winner].text,
+        "b"
+    );
 }
 
 #[test]
@@ -113,7 +119,11 @@ fn the_weight_is_the_log_odds_within_its_bounds() {
 fn a_quality_that_is_no_number_counts_as_none() {
     let votes = votes(&[("a", f64::NAN), ("b", 0.1)]);
     for strategy in [Strategy::Plurality, Strategy::Weighted, Strategy::Best] {
-        assert_eq!(merge(strategy, &votes, &Form::FREE).unwrap().winner, 1, "{strategy}");
+        assert_eq!(
+            merge(strategy, &votes, &Form::FREE).unwrap().winner,
+            1,
+            "{strategy}"
+        );
     }
 }
 
@@ -223,7 +233,8 @@ fn two_of_one_family_do_not_outvote_a_better_stranger() {
         family: None,
         ..vote
     });
-    let text = |votes: &[Vote<'static>]| votes[weighted::merge(votes, &Form::FREE).unwrap().winner].text;
+    let text =
+        |votes: &[Vote<'static>]| votes[weighted::merge(votes, &Form::FREE).unwrap().winner].text;
     assert_eq!(text(&strangers), "A");
     assert_eq!(text(&related), "B");
 }

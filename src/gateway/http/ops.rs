@@ -67,7 +67,10 @@ pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
 pub(in crate::gateway) fn parse_feedback(body: &[u8]) -> Result<Feedback> {
     serde_json::from_slice(body).map_err(|error| {
         let message =
-            format!("expected {{\"decision\": text, \"score\": 0..1, \"source\": text}}: {error}");
+            format!(
+            "expected {{\"decision\": text, one of \"score\": 0..1, \"thumb\": up or down, \"chosen\": member, \"reference\": text; \
+             \"source\": text}}: {error}"
+        );
         Error::invalid("feedback", message)
     })
 }

@@ -9,6 +9,8 @@
 //! | `status` | | the status |
 //! | `feedback` | `{"decision", "score", "source"}` | what became of it |
 //! | `explain` | a chat request | its plan |
+//! | `state` | `{"action"}`: `show`, `export`, `import`, `evidence`, `pin`, `rollback` | learned state, or what became of it |
+//! | `replay` | `{"decision"}` | the decision made again |
 //! | `reload` | | what changed |
 //! | `shutdown` | | `{}`, and the daemon ends |
 //!
@@ -27,6 +29,7 @@ use tokio::sync::oneshot;
 use super::connection::Peer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::http::{body, chat, ops};
+use crate::orchestrator::{Evidence, Orchestrator};
 use crate::wire::openai;
 
 const PARSE_ERROR: i32 = -32700;
@@ -35,7 +38,8 @@ const METHOD_NOT_FOUND: i32 = -32601;
 const INVALID_PARAMS: i32 = -32602;
 const SERVER_ERROR: i32 = -32000;
 
-const METHODS: &str = "ask, stream, cancel, models, status, feedback, explain, reload, shutdown";
+const METHODS: &str =
+    "ask, stream, cancel, models, status, feedback, explain, state, replay, reload, shutdown";
 
 /// One request of a peer.
 pub(super) struct Request {
@@ -221,6 +225,13 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
             let chat = chat::read(params(), &peer.caller)?;
             bytes(&orchestrator.explain(&chat.query, chat.stream)?)?
         }
+        "state" => state(orchestrator, &params()).await?,
+        "replay" => {
+            let params: Replay = serde_json::from_slice(&params()).map_err(|error| {
+                Error::invalid("params", format!("expected {{\"decision\": id}}: {error}"))
+            })?;
+            bytes(&orchestrator.replay(&params.decision.into()).await?)?
+        }
         "reload" => {
             let Some(reload) = &doors.hooks.reload else {
                 return Err(Error::new(
@@ -241,6 +252,44 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
         }
         other => return Err(Failure::Method(other.chars().take(64).collect())),
     })
+}
+
+#[derive(Deserialize)]
+struct Replay {
+    decision: String,
+}
+
+/// What can be done with learned state.
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
+enum State {
+    Show,
+    Export,
+    Import { state: Value },
+    Evidence { evidence: Vec<Evidence> },
+    Pin { pinned: bool },
+    Rollback { digest: String },
+}
+
+async fn state(orchestrator: &Orchestrator, params: &[u8]) -> Result<Bytes> {
+    let action: State = serde_json::from_slice(params).map_err(|error| {
+        let message = "action must be show, export, import (state), evidence (evidence), pin (pinned) or rollback \
+                       (digest)";
+        Error::invalid("action", format!("{message}: {error}"))
+    })?;
+    match action {
+        State::Show => bytes(&orchestrator.held().await?),
+        State::Export => Ok(orchestrator.export().into()),
+        State::Import { state } => {
+            bytes(&orchestrator.restore(state.to_string().as_bytes()).await?)
+        }
+        State::Evidence { evidence } => {
+            let taken = orchestrator.import_all(&evidence)?;
+            bytes(&json!({ "taken": taken }))
+        }
+        State::Pin { pinned } => bytes(&orchestrator.pin_and_save(pinned).await?),
+        State::Rollback { digest } => bytes(&orchestrator.rollback(&digest).await?),
+    }
 }
 
 fn bytes(value: &impl serde::Serialize) -> Result<Bytes> {

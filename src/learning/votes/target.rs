@@ -8,9 +8,9 @@ use super::history::History;
 use super::model::Model;
 use super::{Ballot, Round, Truth, UNKNOWN};
 
-/// The most rounds played again, the latest.
-const REPLAYED: usize = 400;
-/// The most marked rounds a plan's confidence is learned from, the latest.
+/// About how many rounds are played again, evenly over the history: neighbours are often alike.
+const REPLAYED: usize = 800;
+/// About how many marked rounds a plan's confidence is learned from, likewise.
 const LEARNED: usize = 2_000;
 /// Fewer marked rounds teach nothing of a plan.
 pub const LEAST_MARKED: usize = 100;
@@ -38,8 +38,13 @@ pub struct Replay {
     pub calls: f64,
 }
 
+/// Every how many of `n` to take so that about `wanted` are taken.
+fn stride(n: usize, wanted: usize) -> usize {
+    n.div_ceil(wanted).max(1)
+}
+
 impl Model {
-    /// Plays the latest rounds of a history again under a plan; `price` is what a ballot of a round costs.
+    /// Plays rounds of a history again under a plan; `price` is what a ballot of a round costs.
     pub fn replay(
         &self,
         history: &History,
@@ -48,10 +53,7 @@ impl Model {
     ) -> Replay {
         let mut sum = Replay::default();
         let mut rounds = 0.0;
-        for past in history
-            .rounds()
-            .skip(history.len().saturating_sub(REPLAYED))
-        {
+        for past in history.rounds().step_by(stride(history.len(), REPLAYED)) {
             let (now, cost) = self.play(past, history, plan, &price);
             sum.cost += cost;
             sum.calls += now.ballots.len() as f64;
@@ -94,7 +96,7 @@ impl Model {
             .filter(|(_, round)| round.truth != Truth::Unknown)
             .collect();
         let mut outcomes = Vec::new();
-        for (place, past) in marked.iter().skip(marked.len().saturating_sub(LEARNED)) {
+        for (place, past) in marked.iter().step_by(stride(marked.len(), LEARNED)) {
             let judge = judges.get(place % 2).unwrap_or(self);
             let (now, _) = judge.play(past, history, plan, &price);
             let (case, names) = judge.lengths.case(&now);

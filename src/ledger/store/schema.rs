@@ -4,7 +4,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// What takes a database from each version to the next; `user_version` counts those applied. A step that
 /// was released is never edited.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE decisions (
         id TEXT NOT NULL UNIQUE,
         at INTEGER NOT NULL,
@@ -55,10 +56,18 @@ pub(super) const MIGRATIONS: &[&str] = &["
         payload TEXT NOT NULL,
         reason TEXT NOT NULL
     ) STRICT;
-", "
+",
+    "
     ALTER TABLE feedback ADD COLUMN truth INTEGER;
+    CREATE TABLE states (
+        digest TEXT NOT NULL PRIMARY KEY,
+        at INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
     CREATE INDEX decisions_of_ensembles ON decisions (at) WHERE members IS NOT NULL;
-"];
+",
+];
 
 /// Brings the database to the schema after the first `target` migrations, all or nothing.
 pub(super) fn migrate(conn: &mut Connection, target: usize) -> rusqlite::Result<()> {

@@ -1,0 +1,348 @@
+//! Learned state as something one can hold: exported, imported, pinned, rolled back; and decisions made again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, builder, evidence, feedback, unix_ms};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DecisionId, DeploymentId};
+use crate::learning::Why;
+use crate::learning::votes::{Ballot, Round, Truth};
+use crate::ledger::state::State;
+use crate::ledger::{Quarantined, Saved, learned};
+use crate::router::choice::decide;
+use crate::router::{Basis, Verdict};
+
+/// What is held.
+#[derive(Clone, Debug, Serialize)]
+pub struct Held {
+    /// Digest of all learned state, in 16 hexadecimal digits.
+    pub digest: String,
+    /// Whether it is pinned: it serves, and nothing is learned.
+    pub pinned: bool,
+    /// Its parts.
+    pub cells: usize,
+    /// States that can be gone back to, the latest first.
+    pub saved: Vec<Saved>,
+}
+
+/// What became of a state that was brought in.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restored {
+    /// Its digest.
+    pub digest: String,
+    /// Parts that are in force now.
+    pub restored: usize,
+    /// Parts that say what cannot be, and were left out.
+    pub refused: Vec<Quarantined>,
+}
+
+/// A decision made again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Again {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Whether the same came out, bit for bit.
+    pub same: bool,
+    /// What kind of choice it was: `sampled`, `listed`, or `votes`.
+    pub kind: &'static str,
+    /// Digest of the learned state it was made with, and of the one in force now.
+    pub state: Option<String>,
+    /// See `state`.
+    pub state_now: String,
+    /// Whom it chose.
+    pub chosen_then: Option<DeploymentId>,
+    /// Whom it chooses.
+    pub chosen_again: Option<DeploymentId>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// Why it could not be made again, or what is different.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// What was known and drawn of each.
+    pub candidates: Vec<Considered>,
+}
+
+/// One candidate of a decision made again.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it; see the plan")]
+pub struct Considered {
+    pub deployment: DeploymentId,
+    pub score: f64,
+    pub sampled: f64,
+    pub low: f64,
+    pub high: f64,
+    pub evidence: f64,
+    pub quality: f64,
+}
+
+fn current(inner: &Inner) -> State {
+    State::new(builder::learned_cells(&inner.fleet, &inner.learner))
+}
+
+fn refused(error: impl std::fmt::Display) -> Error {
+    Error::invalid("state", error.to_string())
+}
+
+/// The whole of it as a document.
+pub(super) fn export(inner: &Inner) -> String {
+    current(inner).to_json(unix_ms())
+}
+
+pub(super) async fn held(inner: &Inner) -> Result<Held> {
+    let state = current(inner);
+    Ok(Held {
+        digest: state.short(),
+        pinned: inner.fleet.schooling.is_pinned(),
+        cells: state.cells().len(),
+        saved: inner.ledger.states().await?,
+    })
+}
+
+async fn save(inner: &Inner, why: &str) -> Result<()> {
+    let state = current(inner);
+    let now = unix_ms();
+    inner
+        .ledger
+        .save_state(state.digest(), now, why.to_owned(), state.to_json(now))
+        .await
+}
+
+/// Puts a document in force; what was in force is saved.
+pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Result<Restored> {
+    let (state, _) = State::parse(document).map_err(refused)?;
+    save(inner, &format!("before {why}")).await?;
+    let cells = state.cells().to_vec();
+    let total = cells.len();
+    let (mut known, bad) = learned::restore(cells);
+    inner.fleet.schooling.restore_topics(known.topics);
+    inner.learner.restore(known.ensembles);
+    inner.learner.experiments().restore(known.experiments);
+    for cell in inner.fleet.cells() {
+        let id = cell.deployment.load().id.clone();
+        // What the document does not know begins anew: a state is whole.
+        cell.restore(known.deployments.remove(&id).unwrap_or_default());
+    }
+    tracing::info!(digest = state.short(), why, "learned state replaced");
+    Ok(Restored {
+        digest: state.short(),
+        restored: total - bad.len(),
+        refused: bad,
+    })
+}
+
+/// Takes in evidence; all or none of it is well-formed, and what is not known is told by its place.
+pub(super) fn evidence(inner: &Inner, all: &[evidence::Evidence]) -> Result<usize> {
+    for (at, one) in all.iter().enumerate() {
+        evidence::import(inner, one).map_err(|error| {
+            let field = error.param().unwrap_or("evidence").to_owned();
+            Error::invalid(
+                format!("evidence[{at}].{field}"),
+                error.message().to_owned(),
+            )
+        })?;
+    }
+    Ok(all.len())
+}
+
+/// Pins, and saves what is pinned; or lets learning go on.
+pub(super) async fn pin(inner: &Inner, pinned: bool) -> Result<Held> {
+    inner.fleet.schooling.pin(pinned);
+    if pinned {
+        save(inner, "pinned").await?;
+    }
+    held(inner).await
+}
+
+/// Goes back to a saved state.
+pub(super) async fn rollback(inner: &Arc<Inner>, digest: &str) -> Result<Restored> {
+    if !(4..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Error::invalid(
+            "digest",
+            "must be 4 to 64 hexadecimal digits of a saved state",
+        ));
+    }
+    let document = inner.ledger.state(digest.to_ascii_lowercase()).await?;
+    let document = document.ok_or_else(|| {
+        Error::invalid(
+            "digest",
+            format!("no state '{digest}' is saved; 'state show' lists them"),
+        )
+    })?;
+    import(inner, document.as_bytes(), "rollback").await
+}
+
+/// Makes a decision again from what was written of it.
+pub(super) async fn again(inner: &Inner, id: &DecisionId) -> Result<Again> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Written {
+        state: Option<String>,
+        basis: Option<Basis>,
+        choice: Option<DeploymentId>,
+        why: Option<Why>,
+        candidates: Vec<Candidate>,
+        ensemble: Option<Ensemble>,
+    }
+    #[derive(Deserialize)]
+    struct Candidate {
+        deployment: DeploymentId,
+        score: Option<f64>,
+        sampled: Option<f64>,
+    }
+    #[derive(Deserialize)]
+    struct Ensemble {
+        key: String,
+        merge: crate::Strategy,
+        state: Option<String>,
+    }
+    let row = inner.ledger.find(id.clone()).await?;
+    let row = row.ok_or_else(|| {
+        Error::invalid(
+            "decision",
+            "no decision of this id is known; it may be too old",
+        )
+    })?;
+    let written: Written = serde_json::from_str(&row.candidates).map_err(|error| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("its plan cannot be read: {error}"),
+        )
+    })?;
+    let catalogue = inner.catalogue.load();
+    let mut again = Again {
+        decision: id.clone(),
+        same: true,
+        kind: "listed",
+        state: written.state,
+        state_now: catalogue.policy.derived(&catalogue.cells).digest.clone(),
+        chosen_then: written
+            .candidates
+            .first()
+            .map(|first| first.deployment.clone()),
+        chosen_again: written
+            .candidates
+            .first()
+            .map(|first| first.deployment.clone()),
+        why: None,
+        note: Some("the order is the configuration's: nothing was drawn".into()),
+        candidates: Vec::new(),
+    };
+    if let Some(ensemble) = written.ensemble {
+        again.kind = "votes";
+        again.state = ensemble.state.clone().or(again.state);
+        again.chosen_then.clone_from(&row.chosen);
+        again.chosen_again.clone_from(&row.chosen);
+        again.note = Some(format!(
+            "merge {}: the answers decide, nothing was drawn",
+            ensemble.merge
+        ));
+        if ensemble.merge.is_fitted() {
+            votes_again(
+                inner,
+                &row,
+                &ensemble.key,
+                ensemble.state.as_deref(),
+                &mut again,
+            );
+        }
+        return Ok(again);
+    }
+    let Some(basis) = written.basis else {
+        return Ok(again);
+    };
+    again.kind = "sampled";
+    again.note = None;
+    again.chosen_then = written.choice;
+    let Some(verdict) = decide(&basis) else {
+        again.same = false;
+        again.chosen_again = None;
+        again.note = Some("its numbers decide nothing".into());
+        return Ok(again);
+    };
+    again.chosen_again = basis.deployments.get(verdict.index).cloned();
+    again.why = Some(verdict.why);
+    let of: HashMap<&DeploymentId, &Candidate> = written
+        .candidates
+        .iter()
+        .map(|one| (&one.deployment, one))
+        .collect();
+    let bits = |number: Option<f64>| number.map(f64::to_bits);
+    let identical = basis.deployments.iter().enumerate().all(|(at, id)| {
+        of.get(id).is_some_and(|one| {
+            bits(one.score) == bits(verdict.expected.get(at).copied())
+                && bits(one.sampled) == bits(verdict.sampled.get(at).copied())
+        })
+    });
+    again.same =
+        identical && again.chosen_again == again.chosen_then && Some(verdict.why) == written.why;
+    again.candidates = considered(&basis, &verdict);
+    Ok(again)
+}
+
+fn considered(basis: &Basis, verdict: &Verdict) -> Vec<Considered> {
+    let each = basis.deployments.iter().zip(&basis.standings).enumerate();
+    each.map(|(at, (deployment, standing))| {
+        let (low, high) = verdict.interval.get(at).copied().unwrap_or_default();
+        Considered {
+            deployment: deployment.clone(),
+            score: verdict.expected.get(at).copied().unwrap_or(f64::NAN),
+            sampled: verdict.sampled.get(at).copied().unwrap_or(f64::NAN),
+            low,
+            high,
+            evidence: standing.spot.evidence,
+            quality: standing.expected.quality,
+        }
+    })
+    .collect()
+}
+
+/// Counts the votes of a fitted ensemble again, with the weights of then.
+fn votes_again(
+    inner: &Inner,
+    row: &crate::ledger::DecisionRow,
+    key: &str,
+    state: Option<&str>,
+    again: &mut Again,
+) {
+    let course = inner.learner.course(key);
+    let now = course.as_ref().map(|course| course.digest.as_str());
+    again.state_now = now.unwrap_or("none").to_owned();
+    let (Some(course), true) = (&course, now == state && state.is_some()) else {
+        again.same = false;
+        again.note = Some(
+            "its weights are not in force any more: roll back to a state that holds them".into(),
+        );
+        return;
+    };
+    let Some(seen) = feedback::round(row, Truth::Unknown) else {
+        return;
+    };
+    let model = &course.model;
+    let round = Round {
+        kind: seen.kind.as_deref().map(|kind| model.kind(kind)),
+        ballots: seen
+            .ballots
+            .iter()
+            .map(|(name, said)| Ballot {
+                member: model.member(name),
+                said: *said,
+            })
+            .collect(),
+        options: seen.options,
+        prompt_tokens: Some(seen.prompt_tokens),
+        truth: Truth::Unknown,
+    };
+    let winner = model
+        .posterior_when_asked(&round)
+        .winner()
+        .map(|(group, _)| group);
+    again.same = winner == feedback::chosen_group(row);
+    again.note = Some(format!(
+        "the votes were counted again; the winning group is {}",
+        winner.map_or("none".into(), |group| group.to_string())
+    ));
+}
