@@ -489,7 +489,7 @@ fn time() {
             .min(if name == "1 kB" { 1024 } else { usize::MAX })];
         let mut best = f64::MAX;
         for _ in 0..20 {
-            let start = std::time::Instant::now();
+            let start = tokio::time::Instant::now();
             for _ in 0..200 {
                 std::hint::black_box(quorate::learning::task::classify(
                     std::hint::black_box(text),

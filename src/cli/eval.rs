@@ -311,7 +311,7 @@ async fn paused<T: Send + 'static>(
             )
         })?;
         let told = |done: usize, total: usize| {
-            if done % 16 == 0 || done == total {
+            if done.is_multiple_of(16) || done == total {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
             }

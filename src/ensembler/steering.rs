@@ -296,7 +296,7 @@ impl<'a> Steering<'a> {
         open
     }
 
-    /// A cascade only climbs: it asks nobody cheaper than whom it asked.
+    /// A cascade climbs: it asks nobody cheaper than whom it asked, before it is at the top.
     fn in_reach(&self, left: &[usize], asked: &[usize]) -> Vec<usize> {
         if self.plan.merge != Strategy::Cascade {
             return left.to_vec();
@@ -307,6 +307,10 @@ impl<'a> Steering<'a> {
             .copied()
             .filter(|at| self.price(*at) >= dearest)
             .collect();
+        if above.is_empty() {
+            // At the top: whom it skipped may still help.
+            above = left.to_vec();
+        }
         above.sort_by(|a, b| self.price(*a).total_cmp(&self.price(*b)));
         above
     }

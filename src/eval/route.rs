@@ -286,19 +286,20 @@ async fn once(
     .await?;
     for (number, record) in learn.iter().enumerate() {
         told(number);
-        for model in models {
-            if let Some(reply) = record.answers.get(model) {
-                stage.orchestrator.import(&Evidence {
-                    deployment: id(model),
-                    score: reward(record, Some(reply)),
-                    weight: 1.0,
-                    source: "labels".into(),
-                    task: None,
-                    topic: record.task.clone().filter(|task| !task.is_empty()),
-                    prompt: Some(record.rendered()),
-                })?;
-            }
-        }
+        let known = models.iter().filter_map(|model| {
+            let reply = record.answers.get(model)?;
+            Some(Evidence {
+                deployment: id(model),
+                score: reward(record, Some(reply)),
+                weight: 1.0,
+                source: "labels".into(),
+                task: None,
+                topic: record.task.clone().filter(|task| !task.is_empty()),
+                prompt: Some(record.rendered()),
+            })
+        });
+        let known: Vec<Evidence> = known.collect();
+        stage.orchestrator.import(&known)?;
         stage.settle().await;
     }
     let mut run = Run {

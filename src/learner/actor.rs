@@ -216,6 +216,7 @@ fn course(history: &History, setup: &Setup, framing: f64) -> Course {
         .collect();
     let mut model = fit(history, &declared, &Settings::default());
     let in_dollars = setup.has_prices();
+    let outputs = outputs(history);
     let prices: HashMap<&str, _> = setup
         .members
         .iter()
@@ -225,14 +226,22 @@ fn course(history: &History, setup: &Setup, framing: f64) -> Course {
         if !in_dollars {
             return 1.0;
         }
-        let name = history.members().get(usize::from(ballot.member));
-        let Some(price) = name.and_then(|name| prices.get(name.as_str())) else {
+        let Some(member) = history.members().get(usize::from(ballot.member)) else {
             return 0.0;
         };
-        let output = match ballot.said {
-            Said::Answer { tokens, .. } => tokens.unwrap_or(0.0),
-            Said::Nothing => 0.0,
+        let Some(price) = prices.get(member.as_str()) else {
+            return 0.0;
         };
+        // As at serving: how long an answer will be is not known before it is there.
+        let kind = round
+            .kind
+            .and_then(|kind| history.kinds().get(usize::from(kind)));
+        let of = |kind: &str| outputs.get(&(member.clone(), kind.to_owned()));
+        let output = kind
+            .and_then(|kind| of(kind))
+            .or_else(|| of(""))
+            .copied()
+            .unwrap_or(0.0);
         price.of(Usage {
             input: (f64::from(round.prompt_tokens.unwrap_or(0.0)) + framing).max(0.0) as u32,
             output: output as u32,
@@ -251,7 +260,7 @@ fn course(history: &History, setup: &Setup, framing: f64) -> Course {
     Course {
         tuned,
         framing,
-        outputs: outputs(history),
+        outputs,
         ..Course::new(model)
     }
 }

@@ -1,6 +1,8 @@
 //! What answers show of their deployments without anybody's judgement: checks, and agreement with others; and evidence
 //! that is brought in from elsewhere.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
@@ -12,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::DeploymentId;
 use crate::learning::MAX_WEIGHT;
 use crate::learning::aptitude::Traits;
+use crate::learning::topics::LONGEST;
 use crate::provider::{Cell, Judgement};
 use crate::query::{Query, TaskKind};
 
@@ -52,44 +55,64 @@ fn one() -> f64 {
     1.0
 }
 
-/// Takes in evidence from elsewhere.
-pub(super) fn import(inner: &Inner, evidence: &Evidence) -> Result<()> {
-    let id = DeploymentId::from(evidence.deployment.as_str());
-    let Some(cell) = inner.catalogue.load().get(&id).cloned() else {
-        return Err(Error::invalid(
-            "deployment",
-            format!("no deployment is called '{id}'"),
-        ));
-    };
-    if !(0.0..=1.0).contains(&evidence.score) {
-        return Err(Error::invalid("score", "must be a number from 0 to 1"));
-    }
-    if !(evidence.weight > 0.0 && evidence.weight <= MAX_WEIGHT) {
-        let message = format!("must be a number above 0, at most {MAX_WEIGHT}");
-        return Err(Error::invalid("weight", message));
-    }
-    if !(1..=64).contains(&evidence.source.len()) {
-        return Err(Error::invalid("source", "must be 1 to 64 bytes"));
-    }
+/// Takes in evidence from elsewhere: all of it, or none if something is wrong with one.
+pub(super) fn import(inner: &Inner, all: &[Evidence]) -> Result<()> {
     let schooling = &inner.fleet.schooling;
     if schooling.is_pinned() {
-        return Err(Error::invalid(
-            "state",
-            "is pinned: nothing is learned until it is unpinned",
-        ));
+        let message = "is pinned: nothing is learned until it is unpinned";
+        return Err(Error::invalid("state", message));
     }
-    if let Some(topic) = &evidence.topic {
-        schooling.learn_topic(topic);
+    let catalogue = inner.catalogue.load();
+    let mut checked = Vec::with_capacity(all.len());
+    for (at, one) in all.iter().enumerate() {
+        let cell = catalogue.get(&DeploymentId::from(one.deployment.as_str()));
+        match check_one(one, cell) {
+            Ok(cell) => checked.push((one, cell)),
+            Err((field, message)) if all.len() == 1 => return Err(Error::invalid(field, message)),
+            Err((field, message)) => {
+                return Err(Error::invalid(format!("evidence[{at}].{field}"), message));
+            }
+        }
     }
-    cell.judge(Judgement {
-        place: schooling.place_of(evidence.task, evidence.topic.as_deref()),
-        traits: evidence.prompt.as_deref().map(Traits::of),
-        score: evidence.score,
-        weight: evidence.weight,
-        source: evidence.source.as_str().into(),
-        expected: None,
-    });
+    for (one, cell) in checked {
+        if let Some(topic) = &one.topic {
+            schooling.learn_topic(topic);
+        }
+        cell.judge(Judgement {
+            place: schooling.place_of(one.task, one.topic.as_deref()),
+            traits: one.prompt.as_deref().map(Traits::of),
+            score: one.score,
+            weight: one.weight,
+            source: one.source.as_str().into(),
+            expected: None,
+        });
+    }
     Ok(())
+}
+
+fn check_one<'a>(
+    one: &Evidence,
+    cell: Option<&'a Arc<Cell>>,
+) -> Result<&'a Arc<Cell>, (&'static str, String)> {
+    let Some(cell) = cell else {
+        let shown: String = one.deployment.chars().take(80).collect();
+        return Err(("deployment", format!("no deployment is called '{shown}'")));
+    };
+    if !(0.0..=1.0).contains(&one.score) {
+        return Err(("score", "must be a number from 0 to 1".into()));
+    }
+    if !(one.weight > 0.0 && one.weight <= MAX_WEIGHT) {
+        let message = format!("must be a number above 0, at most {MAX_WEIGHT}");
+        return Err(("weight", message));
+    }
+    if !(1..=64).contains(&one.source.len()) {
+        return Err(("source", "must be 1 to 64 bytes".into()));
+    }
+    let topic = one.topic.as_ref();
+    if topic.is_some_and(|topic| !(1..=LONGEST).contains(&topic.len())) {
+        return Err(("topic", format!("must be 1 to {LONGEST} bytes")));
+    }
+    Ok(cell)
 }
 
 /// What one answer shows, and keeps it for a reference to come.

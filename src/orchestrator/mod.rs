@@ -179,11 +179,11 @@ impl Orchestrator {
         feedback::take(&self.0, feedback).await
     }
 
-    /// Takes in evidence on a deployment from elsewhere: a test's result, an external judge's.
+    /// Takes in evidence on deployments from elsewhere, tests' results or an external judge's: all of it, or none.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid), naming the field; and while learned state is pinned.
-    pub fn import(&self, evidence: &Evidence) -> Result<()> {
+    /// [`Invalid`](ErrorKind::Invalid), naming the place and the field; and while learned state is pinned.
+    pub fn import(&self, evidence: &[Evidence]) -> Result<()> {
         evidence::import(&self.0, evidence)
     }
 
@@ -235,14 +235,6 @@ impl Orchestrator {
     /// If the ledger cannot be read.
     pub async fn held(&self) -> Result<Held> {
         state::held(&self.0).await
-    }
-
-    /// Takes in evidence from elsewhere, in order, up to the first that is wrong.
-    ///
-    /// # Errors
-    /// As [`import`](Self::import), naming the place.
-    pub fn import_all(&self, evidence: &[Evidence]) -> Result<usize> {
-        state::evidence(&self.0, evidence)
     }
 
     /// Makes a decision again from what was written of it, and says whether the same came out, bit for bit.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, builder, evidence, feedback, unix_ms};
+use super::{Inner, builder, feedback, unix_ms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DecisionId, DeploymentId};
 use crate::learning::Why;
@@ -134,25 +134,12 @@ pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Re
     })
 }
 
-/// Takes in evidence; all or none of it is well-formed, and what is not known is told by its place.
-pub(super) fn evidence(inner: &Inner, all: &[evidence::Evidence]) -> Result<usize> {
-    for (at, one) in all.iter().enumerate() {
-        evidence::import(inner, one).map_err(|error| {
-            let field = error.param().unwrap_or("evidence").to_owned();
-            Error::invalid(
-                format!("evidence[{at}].{field}"),
-                error.message().to_owned(),
-            )
-        })?;
-    }
-    Ok(all.len())
-}
-
 /// Pins, and saves what is pinned; or lets learning go on.
 pub(super) async fn pin(inner: &Inner, pinned: bool) -> Result<Held> {
     inner.fleet.schooling.pin(pinned);
-    if pinned {
-        save(inner, "pinned").await?;
+    if pinned && let Err(error) = save(inner, "pinned").await {
+        // It is pinned all the same.
+        tracing::warn!(%error, "the pinned state could not be saved");
     }
     held(inner).await
 }

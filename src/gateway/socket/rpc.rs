@@ -284,8 +284,8 @@ async fn state(orchestrator: &Orchestrator, params: &[u8]) -> Result<Bytes> {
             bytes(&orchestrator.restore(state.to_string().as_bytes()).await?)
         }
         State::Evidence { evidence } => {
-            let taken = orchestrator.import_all(&evidence)?;
-            bytes(&json!({ "taken": taken }))
+            orchestrator.import(&evidence)?;
+            bytes(&json!({ "taken": evidence.len() }))
         }
         State::Pin { pinned } => bytes(&orchestrator.pin_and_save(pinned).await?),
         State::Rollback { digest } => bytes(&orchestrator.rollback(&digest).await?),
