@@ -14,7 +14,10 @@ use quorate::dispatcher::{Dispatcher, Limits};
 use quorate::ensembler::merge::compare::Form;
 use quorate::ensembler::merge::{Vote, plurality};
 use quorate::id::UserId;
+use quorate::learning::{Ability, Bounds, Credit, Member, Observation, Pool, Prior, Spot, task};
 use quorate::resilience::{Breaker, BreakerConfig, Verdict};
+use quorate::router::Basis;
+use quorate::router::choice::{Standing, decide};
 use quorate::router::score::{Expectation, Weights, scores};
 use quorate::supervisor::{Exhausted, Intensity, Settings, Strategy, Supervisor, Tree};
 use quorate::wire::{openai, sse};
@@ -133,6 +136,83 @@ fn automata(c: &mut Criterion) {
             cost: 0.3,
         };
         bench.iter(|| black_box(scores(&expectations, weights)));
+    });
+    c.bench_function("choose among 200 deployments", |bench| {
+        let weights = Weights {
+            quality: 1.0,
+            latency: 0.3,
+            cost: 0.3,
+        };
+        let standings = (0..200u64).map(|at| {
+            let spot = Spot {
+                centre: at as f64 / 100.0 - 1.0,
+                deviation: 0.4,
+                reach: 0.3,
+                evidence: 20.0,
+            };
+            let expected = Expectation {
+                quality: 0.5,
+                seconds: Some(1.0),
+                dollars: Some(at as f64 / 1e4),
+                failure_rate: 0.0,
+                in_flight: 0,
+            };
+            Standing::new(at, spot, 0.0, expected)
+        });
+        let mut basis = Basis {
+            seed: 0,
+            weights,
+            bounds: Bounds::default(),
+            credit: Credit::default(),
+            deployments: Vec::new(),
+            standings: standings.collect(),
+        };
+        bench.iter(|| {
+            basis.seed += 1;
+            black_box(decide(&basis))
+        });
+    });
+    c.bench_function("read together the evidence on 14 deployments", |bench| {
+        let mut abilities = vec![Ability::default(); 14];
+        for step in 0..2000u64 {
+            let seen = Observation {
+                kind: Some((step % 7) as usize),
+                cluster: None,
+                reward: f64::from(u8::from(step * 7 % 11 < 6)),
+                weight: 1.0,
+                expected: None,
+                step,
+            };
+            abilities[(step * 31 % 14) as usize].observe(seen).unwrap();
+        }
+        let members: Vec<Member<'_>> = abilities
+            .iter()
+            .map(|ability| Member {
+                ability,
+                prior: Prior::default(),
+            })
+            .collect();
+        bench.iter(|| black_box(Pool::fit(&members)));
+    });
+    c.bench_function("classify a prompt of 1 kB", |bench| {
+        let prompt = "Write a function that reads a file and counts its words. ".repeat(18);
+        bench.iter(|| black_box(task::classify(&prompt, false)));
+    });
+    c.bench_function("group 7 answers in prose", |bench| {
+        let text = "The treaty was signed in Vienna after long talks between the two delegations. "
+            .repeat(6);
+        let texts: Vec<String> = (0..7).map(|at| format!("{text} Version {at}.")).collect();
+        let votes: Vec<Vote<'_>> = texts
+            .iter()
+            .enumerate()
+            .map(|(order, text)| Vote {
+                text,
+                quality: 0.7,
+                family: None,
+                order,
+            })
+            .collect();
+        bench.iter(|| black_box(plurality::merge(&votes, &Form::FREE)));
     });
     c.bench_function("plurality of 7", |bench| {
         let texts = [

@@ -61,7 +61,8 @@ impl Experiment {
             Variant {
                 name: variant.name.clone(),
                 min_share: variant.min_share,
-                fingerprint: digest(&[&variant.model, system, merge]),
+                // JSON's readers in other languages hold 53 bits exactly.
+                fingerprint: digest(&[&variant.model, system, merge]) >> 11,
             }
         };
         Definition {

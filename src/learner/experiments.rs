@@ -139,15 +139,6 @@ impl Experiments {
         running.iter().map(report).collect()
     }
 
-    /// Names that a query may ask for.
-    pub fn names(&self) -> Vec<String> {
-        let running = self.0.lock();
-        running
-            .keys()
-            .map(|name| format!("experiment/{name}"))
-            .collect()
-    }
-
     /// What is to be kept.
     pub fn cells(&self) -> Vec<Cell> {
         let running = self.0.lock();

@@ -348,6 +348,7 @@ fn catalogue(
         cells,
         config.models.clone(),
         config.ensembles.clone(),
+        config.experiments.keys().cloned().collect(),
         &config.routing,
         routing,
     )

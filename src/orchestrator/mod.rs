@@ -252,9 +252,7 @@ impl Orchestrator {
 
     /// Every name a query may ask for: `auto`, aliases, ensembles, deployments.
     pub fn models(&self) -> Vec<String> {
-        let mut names = self.0.catalogue.load().names();
-        names.extend(self.0.learner.experiments().names());
-        names
+        self.0.catalogue.load().names()
     }
 
     /// The decision of this id, if the ledger still has it.

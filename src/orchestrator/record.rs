@@ -62,6 +62,11 @@ impl Record {
         }
     }
 
+    /// Whose it is.
+    pub fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// Returns when running queries are cut off.
     pub async fn cut(&self) {
         self.inner.cut.cancelled().await;

@@ -10,17 +10,21 @@ use tracing::Instrument;
 
 use super::record::Record;
 use super::{Inner, Streaming, closing, evidence};
-use crate::answer::{Answer, Delta, Deltas, Report};
+use crate::answer::{Answer, Delta, Deltas, FinishReason, Report};
 use crate::dispatcher::Permit;
 use crate::ensembler::Job;
 use crate::error::{Error, Result};
 use crate::executor::{self, Committed, Executed};
 use crate::id::DeploymentId;
+use crate::learning::aptitude::Traits;
 use crate::learning::task;
 use crate::provider::Cell;
 use crate::query::Query;
 use crate::router::Trial;
 use crate::telemetry;
+
+/// Longer streamed answers, in bytes, are not held against a reference, nor checked.
+const MOST_SAID: usize = 16 * 1024;
 
 /// An answer that has begun, and what belongs to it.
 struct Begun {
@@ -30,6 +34,14 @@ struct Begun {
     permit: Permit,
     /// Who gives it, for its price.
     cell: Option<Arc<Cell>>,
+    /// What was asked of whom, of a single answer: what it shows is evidence.
+    asked: Option<Asked>,
+}
+
+/// A query that one deployment answers.
+struct Asked {
+    query: Arc<Query>,
+    traits: Option<Traits>,
 }
 
 pub(super) async fn ask(inner: &Arc<Inner>, query: Query) -> Result<Answer> {
@@ -41,6 +53,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, query: Query) -> Result<Answer> {
             mut record,
             permit,
             cell,
+            asked: _,
         } = begin(inner, query, false).await?;
         let outcome = match committed {
             Committed::Whole(answer) => Ok(answer),
@@ -77,10 +90,10 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         mut record,
         permit,
         cell,
+        asked,
     } = begun;
     record.first_delta();
     let deltas = committed.into_deltas();
-    let keep = inner.config.load().ledger.keep_prompts;
     let running = Running {
         deltas,
         held: None,
@@ -89,7 +102,14 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         record: Some(record),
         _permit: permit,
         cell,
-        said: keep.then(String::new),
+        asked,
+        finish: None,
+        said: String::new(),
+        most: if inner.config.load().ledger.keep_prompts {
+            usize::MAX
+        } else {
+            MOST_SAID
+        },
     };
     let model = running
         .report
@@ -133,12 +153,13 @@ async fn begin(inner: &Arc<Inner>, mut query: Query, stream: bool) -> Result<Beg
         () = inner.cut.cancelled() => Err(closing()),
     };
     match begun {
-        Ok((committed, report, permit, cell)) => Ok(Begun {
+        Ok((committed, report, permit, cell, asked)) => Ok(Begun {
             committed,
             report,
             record,
             permit,
             cell,
+            asked,
         }),
         Err(error) => {
             tracing::info!(%error, "query failed");
@@ -169,7 +190,7 @@ async fn proceed(
     stream: bool,
     started: Instant,
     record: &mut Record,
-) -> Result<(Committed, Report, Permit, Option<Arc<Cell>>)> {
+) -> Result<(Committed, Report, Permit, Option<Arc<Cell>>, Option<Asked>)> {
     if query.messages.is_empty() {
         return Err(Error::invalid("messages", "messages must not be empty"));
     }
@@ -231,7 +252,8 @@ async fn proceed(
         if let Committed::Whole(answer) = &committed {
             evidence::of_answer(inner, &query, traits, &cell, answer);
         }
-        return Ok((committed, report, permit, Some(cell)));
+        let asked = Asked { query, traits };
+        return Ok((committed, report, permit, Some(cell), Some(asked)));
     };
     let executor = Arc::clone(&inner.executor);
     let mut merged = inner
@@ -259,7 +281,7 @@ async fn proceed(
     report.confidence = merged.confidence;
     report.cost = merged.cost;
     report.note = merged.note.or(report.note);
-    Ok((merged.committed, report, permit, cell))
+    Ok((merged.committed, report, permit, cell, None))
 }
 
 fn overhead(started: Instant, elsewhere: Duration) {
@@ -278,10 +300,27 @@ struct Running {
     record: Option<Record>,
     _permit: Permit,
     cell: Option<Arc<Cell>>,
-    said: Option<String>,
+    asked: Option<Asked>,
+    finish: Option<FinishReason>,
+    /// What was said so far, up to `most` bytes: past it, it is not whole any more and shows nothing.
+    said: String,
+    most: usize,
 }
 
 impl Running {
+    /// What the whole answer shows of its deployment.
+    fn learn(&mut self, record: &Record) {
+        if let (Some(asked), Some(cell)) = (self.asked.take(), &self.cell)
+            && self.said.len() <= MOST_SAID
+        {
+            let mut answer = Answer::text(std::mem::take(&mut self.said));
+            if let Some(choice) = answer.choices.first_mut() {
+                choice.finish = self.finish.take();
+            }
+            evidence::of_answer(record.inner(), &asked.query, asked.traits, cell, &answer);
+        }
+    }
+
     async fn next(&mut self) -> Option<Result<Delta>> {
         loop {
             if let Some(error) = self.failure.take() {
@@ -303,8 +342,15 @@ impl Running {
                             .or_else(|| cost(self.cell.as_deref(), Some(usage)));
                         record.used(Some(usage), self.report.cost);
                     }
-                    if let Some(said) = &mut self.said {
-                        said.push_str(delta.content());
+                    if self.said.len() <= self.most {
+                        self.said.push_str(delta.content());
+                    }
+                    if let Some(choice) = delta.choices.first() {
+                        self.finish = choice.finish.clone().or(self.finish.take());
+                        if !choice.tool_calls.is_empty() {
+                            // Tools are called, nothing is said.
+                            self.asked = None;
+                        }
                     }
                     let may_be_last = delta.finishes() || delta.usage.is_some();
                     match self.held.replace(delta) {
@@ -326,7 +372,8 @@ impl Running {
                 }
                 None => {
                     let mut record = self.record.take()?;
-                    record.said(self.said.as_deref().unwrap_or_default());
+                    record.said(&self.said);
+                    self.learn(&record);
                     record.succeeded();
                     let mut last = self.held.take().unwrap_or_default();
                     last.report = Some(Box::new(std::mem::take(&mut self.report)));

@@ -30,6 +30,8 @@ pub struct Catalogue {
     pub aliases: BTreeMap<String, Alias>,
     /// Ensembles by name.
     pub ensembles: BTreeMap<String, Ensemble>,
+    /// Names of experiments.
+    pub experiments: Vec<String>,
     /// What a good choice is.
     pub weights: Weights,
     /// How far exploring may go.
@@ -46,6 +48,7 @@ impl Catalogue {
         cells: Vec<Arc<Cell>>,
         aliases: BTreeMap<String, Alias>,
         ensembles: BTreeMap<String, Ensemble>,
+        experiments: Vec<String>,
         routing: &config::Routing,
         policy: Arc<Policy>,
     ) -> Self {
@@ -59,6 +62,7 @@ impl Catalogue {
             by_id,
             aliases,
             ensembles,
+            experiments,
             weights: Weights {
                 quality: routing.quality,
                 latency: routing.latency,
@@ -85,6 +89,8 @@ impl Catalogue {
         let mut names = vec!["auto".to_owned()];
         names.extend(self.aliases.keys().cloned());
         names.extend(self.ensembles.keys().map(|name| format!("ensemble/{name}")));
+        let experiments = self.experiments.iter();
+        names.extend(experiments.map(|name| format!("experiment/{name}")));
         names.extend(
             self.cells
                 .iter()
