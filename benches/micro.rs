@@ -231,6 +231,7 @@ fn automata(c: &mut Criterion) {
                 text,
                 quality: 0.7,
                 family: None,
+                vector: None,
                 order,
             })
             .collect();

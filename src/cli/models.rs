@@ -70,7 +70,7 @@ async fn list(global: &Global, out: Output) -> Result<(), Failure> {
     let models: Vec<[Cell; 2]> = models.map(row).collect();
     let row = |model: &Model| {
         let installed = weights::installed(model).map(|path| path.display().to_string());
-        let size = format!("{} MB", model.bytes / 1_000_000);
+        let size = format!("{} MB", model.size() / 1_000_000);
         [
             model.name,
             &size,
@@ -122,7 +122,8 @@ fn configured(global: &Global) -> Result<Value, Failure> {
 fn fetchable(model: &Model) -> Value {
     json!({
         "name": model.name,
-        "bytes": model.bytes,
+        "bytes": model.size(),
+        "chats": model.chats(),
         "licence": model.licence,
         "path": weights::installed(model),
     })

@@ -31,6 +31,9 @@ pub struct Ensemble {
     /// What the decisions of `adaptive` and `cascade` are made for. By default one more right answer
     /// is worth 100 calls at the members' mean price.
     pub aim: Option<Aim>,
+    /// Whether answers in prose that say the same in other words are found by sentence vectors as well; needs
+    /// `quorate models fetch minilm`. Default false.
+    pub vectors: bool,
     /// The deployment or alias that judges or writes; needed by `judge` and `synthesize`, and refused
     /// with any other merge.
     pub judge: Option<String>,
@@ -88,6 +91,7 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
     let judge = section.name("judge", Target::Model);
     let wave = section.integer("wave", 1..=members.as_ref().map_or(32, Vec::len));
     let stop = section.float("stop", 0.5..=1.0);
+    let vectors = section.flag("vectors").unwrap_or(false);
     let aim = section.get("aim", |_, node| aim(node.value.text()));
 
     if merge.is_some() || !section.given("merge") {
@@ -111,6 +115,7 @@ fn ensemble(section: &mut Section<'_>) -> Option<Ensemble> {
         wave: wave.unwrap_or(merge.wave(members.len())),
         stop: stop.unwrap_or(DEFAULT_STOP),
         aim,
+        vectors,
         members,
         merge,
         deadline,

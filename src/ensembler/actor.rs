@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::vectors::Vectors;
 use super::{Job, Merged, fan_out};
 use crate::error::Result;
 use crate::supervisor::{Address, ChildSpec, Heartbeat};
@@ -31,19 +32,26 @@ impl Heartbeat for Message {
 
 pub(super) struct EnsemblerActor {
     path: String,
+    vectors: Vectors,
 }
 
 pub(super) fn child(path: &str, address: Address<Message>) -> ChildSpec {
     let path = path.to_owned();
+    // A restarted actor goes on with what is loaded.
+    let vectors = Vectors::default();
     ChildSpec::new("ensembler", address, move || {
-        (EnsemblerActor { path: path.clone() }, ())
+        let actor = EnsemblerActor {
+            path: path.clone(),
+            vectors: vectors.clone(),
+        };
+        (actor, ())
     })
 }
 
 /// Runs one ensemble until it ends or nobody waits for it any more.
-async fn serve(job: Job, mut reply: oneshot::Sender<Result<Merged>>) {
+async fn serve(job: Job, vectors: Vectors, mut reply: oneshot::Sender<Result<Merged>>) {
     let merged = tokio::select! {
-        merged = fan_out::run(job) => merged,
+        merged = fan_out::run(job, &vectors) => merged,
         () = reply.closed() => return,
     };
     // Who left in this moment cancels a stream by dropping it.
@@ -72,7 +80,8 @@ impl Actor for EnsemblerActor {
         while running.try_join_next().is_some() {}
         match message {
             Message::Run(job, reply) => {
-                running.spawn(serve(*job, reply).in_current_span());
+                let vectors = self.vectors.clone();
+                running.spawn(serve(*job, vectors, reply).in_current_span());
             }
             Message::Ping(at) => telemetry::mailbox_delay(&self.path, at.elapsed()),
             #[allow(clippy::panic, reason = "the purpose of this message")]

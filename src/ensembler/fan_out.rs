@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::merge::compare;
 use super::merge::{self, Strategy, Vote, judge, synthesize};
 use super::steering::{Heard, Steering, Step, Why};
+use super::vectors::Vectors;
 use super::{Job, Lesson, Merged};
 use crate::answer::{Answer, EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
@@ -34,9 +35,11 @@ struct Given {
     answer: Answer,
     cell: Arc<Cell>,
     attempts: Vec<Attempt>,
+    /// Of what it says, where the ensemble wants one.
+    vector: Option<Box<[f32]>>,
 }
 
-pub(super) async fn run(job: Job) -> Result<Merged> {
+pub(super) async fn run(job: Job, vectors: &Vectors) -> Result<Merged> {
     let deadline = match job.plan.deadline {
         Some(within) => job.deadline.min(Instant::now() + within),
         None => job.deadline,
@@ -54,7 +57,7 @@ pub(super) async fn run(job: Job) -> Result<Merged> {
         return race(&job, &asked, deadline).await;
     }
     let steering = Steering::new(&job.plan, &job.query, job.course.as_ref());
-    let polled = poll(&job, &steering, &asked, deadline).await;
+    let polled = poll(&job, &steering, vectors, &asked, deadline).await;
     conclude(&job, &steering, polled).await
 }
 
@@ -156,7 +159,13 @@ struct Polled {
 }
 
 /// Asks members as steering says, and gathers what they say until it is enough.
-async fn poll(job: &Job, steering: &Steering<'_>, open: &[usize], deadline: Instant) -> Polled {
+async fn poll(
+    job: &Job,
+    steering: &Steering<'_>,
+    vectors: &Vectors,
+    open: &[usize],
+    deadline: Instant,
+) -> Polled {
     let started = Instant::now();
     let ask = |place: usize| {
         let cells = job.plan.members[place].cells();
@@ -166,14 +175,19 @@ async fn poll(job: &Job, steering: &Steering<'_>, open: &[usize], deadline: Inst
                 Ok(executed) => executed.whole().await,
                 Err(error) => Err(error),
             };
-            let result = result.map(|(answer, cell, attempts)| Given {
-                answer,
-                cell,
-                attempts,
-            });
+            let took = started.elapsed();
+            let result = match result {
+                Ok((answer, cell, attempts)) => Ok(Given {
+                    vector: vector(steering, vectors, &answer, deadline).await,
+                    answer,
+                    cell,
+                    attempts,
+                }),
+                Err(error) => Err(error),
+            };
             Ballot {
                 index: place,
-                took: started.elapsed(),
+                took,
                 result,
             }
         }
@@ -220,8 +234,22 @@ fn heard(ballots: &[Ballot]) -> Vec<Heard<'_>> {
             text: said(&given.answer),
             tokens: given.answer.usage.map(|usage| usage.output),
             input: given.answer.usage.map(|usage| usage.input),
+            vector: given.vector.as_deref(),
         })
         .collect()
+}
+
+/// The vector of what an answer says, if that is prose and the ensemble wants vectors. It may take half of the time
+/// that is left: an answer must not miss the deadline for its vector.
+async fn vector(
+    steering: &Steering<'_>,
+    vectors: &Vectors,
+    answer: &Answer,
+    deadline: Instant,
+) -> Option<Box<[f32]>> {
+    let text = said(answer).filter(|text| steering.wants_vector(text))?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    timeout(left / 2, vectors.of(text)).await.ok().flatten()
 }
 
 /// What an answer says, if anything; tools to be called are said in their own words.

@@ -6,12 +6,14 @@
 //! - `steering`: whom to ask next and when to stop, pure.
 //! - [`merge`]: the strategies, pure.
 //! - [`confidence`]: how sure to be, pure.
+//! - [`vectors`]: sentence vectors of answers, where an ensemble wants them.
 
 mod actor;
 pub mod confidence;
 mod fan_out;
 pub mod merge;
 mod steering;
+pub mod vectors;
 
 use std::sync::Arc;
 

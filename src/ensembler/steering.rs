@@ -68,6 +68,8 @@ pub(super) struct Heard<'a> {
     pub tokens: Option<u32>,
     /// Input tokens, likewise.
     pub input: Option<u32>,
+    /// The sentence vector of the text, if there is one.
+    pub vector: Option<&'a [f32]>,
 }
 
 /// How one ensemble is steered.
@@ -125,7 +127,7 @@ impl<'a> Steering<'a> {
                 .then_some((order, heard, text))
         });
         let mut votes: Vec<(Vote<'b>, usize)> = counted
-            .map(|(order, heard, text)| (vote(self.plan, heard.place, text, order), order))
+            .map(|(order, heard, text)| (vote(self.plan, heard, text, order), order))
             .collect();
         if votes.is_empty() {
             // Nobody gave an answer: then what they said instead is all there is.
@@ -134,16 +136,21 @@ impl<'a> Steering<'a> {
                 .enumerate()
                 .map(|(order, heard)| {
                     let text = heard.text.unwrap_or_default();
-                    (vote(self.plan, heard.place, text, order), order)
+                    (vote(self.plan, heard, text, order), order)
                 })
                 .collect();
         }
         votes.into_iter().unzip()
     }
 
+    /// Whether the sentence vector of an answer is of use: for prose, in an ensemble that wants them.
+    pub fn wants_vector(&self, text: &str) -> bool {
+        self.plan.vectors && compare::is_prose(text, &self.form)
+    }
+
     /// Votes that say the same.
     pub fn group(&self, votes: &[Vote<'_>]) -> Vec<Group> {
-        compare::group(votes, &self.form, None::<&Similarity>)
+        compare::group(votes, &self.form, Similarity::between(votes).as_ref())
     }
 
     /// What was heard as a round of votes; the group of each that counts.
@@ -368,7 +375,7 @@ impl<'a> Steering<'a> {
             Strategy::First => true,
             Strategy::Plurality => {
                 let (votes, _) = self.votes(heard);
-                to_come > 0 && compare::decided(&votes, &self.form, false, to_come)
+                to_come > 0 && compare::decided(&votes, &self.form, self.plan.vectors, to_come)
             }
             Strategy::Best => {
                 let heard_of = |at: &usize| heard.iter().any(|one| one.place == *at);
@@ -408,11 +415,12 @@ fn name(plan: &EnsemblePlan, place: usize) -> &str {
         .map_or(member.asked.as_str(), |first| first.deployment.as_str())
 }
 
-fn vote<'b>(plan: &'b EnsemblePlan, place: usize, text: &'b str, order: usize) -> Vote<'b> {
-    let candidate = plan.members[place].candidates.first();
+fn vote<'b>(plan: &'b EnsemblePlan, heard: &Heard<'b>, text: &'b str, order: usize) -> Vote<'b> {
+    let candidate = plan.members[heard.place].candidates.first();
     Vote {
         text,
-        quality: quality(plan, place),
+        quality: quality(plan, heard.place),
+        vector: heard.vector,
         family: candidate.and_then(|candidate| candidate.family.as_deref()),
         order,
     }

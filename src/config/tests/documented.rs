@@ -30,6 +30,7 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("ensembles.panel.merge", "'synthesize'"),
     ("ensembles.panel.quorum", "1"),
     ("ensembles.panel.stop", "0.8"),
+    ("ensembles.panel.vectors", "false"),
     ("ensembles.panel.wave", "1"),
     ("experiments.tone.applies_to", "['inside/smollm2-135m']"),
     ("experiments.tone.delta", "0.06"),

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::confidence;
-use compare::Form;
+use compare::{Form, Similarity};
 
 /// How several answers become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +129,8 @@ pub struct Vote<'a> {
     /// Models of one family make the same mistakes, so their votes count less together. `None`: a family of
     /// its own.
     pub family: Option<&'a str>,
+    /// Its sentence vector, of length one, where there are any.
+    pub vector: Option<&'a [f32]>,
     /// Its place in the order of arrival; distinct among the votes of one question.
     pub order: usize,
 }
@@ -218,7 +220,7 @@ fn summed_quality(votes: &[Vote<'_>], group: &Group) -> f64 {
 /// A choice made by other means than counting, a judge's for one: the votes only agree with it or not.
 /// `winner` is an index into `votes`; `None` if there is no such vote.
 pub fn chosen(votes: &[Vote<'_>], winner: usize, form: &Form) -> Option<Merged> {
-    let mut groups = compare::group(votes, form, None);
+    let mut groups = compare::group(votes, form, Similarity::between(votes).as_ref());
     let at = groups
         .iter()
         .position(|group| group.members.contains(&winner))?;

@@ -6,6 +6,7 @@ use super::*;
 fn votes<'a>(texts: &[(&'a str, f64)]) -> Vec<Vote<'a>> {
     let number = |(order, &(text, quality))| Vote {
         family: None,
+        vector: None,
         text,
         quality,
         order,
@@ -134,6 +135,7 @@ fn ballot(qualities: impl Generator<Value = f64>) -> impl Generator<Value = Vec<
     proptest::collection::vec(vote, 1..12).prop_map(|given| {
         let number = |(order, (text, quality))| Vote {
             family: None,
+            vector: None,
             text: TEXTS[text],
             quality,
             order,
@@ -222,6 +224,7 @@ fn two_of_one_family_do_not_outvote_a_better_stranger() {
         text,
         quality,
         family,
+        vector: None,
         order,
     };
     let related = [
@@ -231,6 +234,7 @@ fn two_of_one_family_do_not_outvote_a_better_stranger() {
     ];
     let strangers = related.map(|vote| Vote {
         family: None,
+        vector: None,
         ..vote
     });
     let text =

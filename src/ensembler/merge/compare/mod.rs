@@ -78,6 +78,11 @@ pub fn declined(answer: &str, form: &Form) -> Option<Declined> {
     }
 }
 
+/// Whether an answer is prose, which other prose may say in other words.
+pub fn is_prose(answer: &str, form: &Form) -> bool {
+    Reading::of(answer, form).prose
+}
+
 /// Whether the answer keeps to the form: a letter for a choice, a number for a number. Free answers always do.
 pub fn in_form(answer: &str, form: &Form) -> bool {
     let key = Reading::of(answer, form).key;

@@ -34,6 +34,8 @@ impl Reading {
         if *form == Form::Literal {
             return value(Key::Literal(literal::canonical(text)));
         }
+        // White space round an answer says nothing, however its parts are read.
+        let text = text.trim();
         if let Some(key) = in_form(text, form) {
             return value(key);
         }

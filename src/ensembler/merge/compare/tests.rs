@@ -7,6 +7,7 @@ fn votes<'a>(texts: &[&'a str]) -> Vec<Vote<'a>> {
         text,
         quality: 0.5,
         family: None,
+        vector: None,
         order,
     };
     texts.iter().enumerate().map(vote).collect()
@@ -292,7 +293,7 @@ fn what_says_something_else_is_never_joined() {
 fn vectors_join_only_what_the_letters_allow() {
     let texts = [
         "It rose by five percent",
-        "There was a rise of 5 %, it rose",
+        "By 5 % overall: so much it rose within that time",
         "It fell by five percent",
         "Paris",
         "Rome",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Words of which one excludes the other.
-const OPPOSITES: [(&str, &str); 60] = [
+const OPPOSITES: [(&str, &str); 93] = [
     ("yes", "no"),
     ("true", "false"),
     ("increase", "decrease"),
@@ -65,6 +65,39 @@ const OPPOSITES: [(&str, &str); 60] = [
     ("odd", "even"),
     ("alive", "dead"),
     ("guilty", "innocent"),
+    ("toward", "away"),
+    ("towards", "away"),
+    ("import", "export"),
+    ("imports", "exports"),
+    ("cause", "prevent"),
+    ("causes", "prevents"),
+    ("caused", "prevented"),
+    ("older", "younger"),
+    ("oldest", "newest"),
+    ("deep", "shallow"),
+    ("hired", "fired"),
+    ("support", "oppose"),
+    ("supports", "opposes"),
+    ("attack", "defend"),
+    ("attacked", "defended"),
+    ("expand", "contract"),
+    ("expands", "contracts"),
+    ("start", "end"),
+    ("started", "ended"),
+    ("begins", "ends"),
+    ("often", "rarely"),
+    ("helped", "harmed"),
+    ("active", "passive"),
+    ("admits", "denies"),
+    ("admitted", "denied"),
+    ("if", "unless"),
+    ("enter", "leave"),
+    ("push", "pull"),
+    ("raise", "reduce"),
+    ("raises", "reduces"),
+    ("gain", "loss"),
+    ("strengthens", "weakens"),
+    ("includes", "excludes"),
 ];
 
 const DATES: [&str; 19] = [
