@@ -1,0 +1,266 @@
+//! `quorate eval` as a user runs it, on a synthetic recorded set of its own making.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+struct Lab(tempfile::TempDir);
+
+impl Lab {
+    /// A folder with a recorded set in two halves, and prices; how many questions, of four models.
+    fn new(questions: &str) -> Self {
+        let lab = Self(tempfile::tempdir().unwrap());
+        let made = lab.run(&[
+            "generate",
+            "--questions",
+            questions,
+            "--models",
+            "4",
+            "--seed",
+            "7",
+            "--prices",
+            "prices.toml",
+            "--split",
+            "test.jsonl",
+            "learn.jsonl",
+        ]);
+        assert!(made.status.success(), "{made:?}");
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .arg("eval")
+            .args(args)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
+    }
+
+    /// The models as the record names them, with commas between them.
+    fn models(&self) -> String {
+        let text = std::fs::read_to_string(self.path("learn.jsonl")).unwrap();
+        let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        let names: Vec<String> = first["answers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+        names.join(",")
+    }
+
+    fn ensemble(&self, more: &[&str]) -> Value {
+        let models = self.models();
+        let mut args = vec![
+            "ensemble",
+            "--learn",
+            "learn.jsonl",
+            "--test",
+            "test.jsonl",
+            "--members",
+            &models,
+            "--json",
+        ];
+        args.extend(more);
+        json(&self.run(&args))
+    }
+
+    fn route(&self, more: &[&str]) -> Value {
+        let mut args = vec!["route", "--data", "test.jsonl", "--json"];
+        args.extend(more);
+        json(&self.run(&args))
+    }
+}
+
+fn json(ran: &Output) -> Value {
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+fn number(value: &Value, field: &str) -> f64 {
+    value[field]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{field} in {value}"))
+}
+
+#[test]
+fn an_ensemble_that_learned_is_better_than_its_best_member_and_asks_fewer_when_it_may() {
+    let lab = Lab::new("1600");
+    let fitted = lab.ensemble(&["--merge", "fitted", "--prices", "prices.toml"]);
+    assert_eq!(number(&fitted, "n"), 800.0);
+    assert_eq!(number(&fitted, "calls"), 4.0);
+    assert!(
+        number(&fitted, "accuracy") > number(&fitted, "best_member"),
+        "{fitted}"
+    );
+    for share in ["brier", "ece", "auroc"] {
+        assert!((0.0..=1.0).contains(&number(&fitted, share)), "{share}");
+    }
+    let [all, most, half] =
+        ["accuracy", "accuracy_at_80", "accuracy_at_50"].map(|field| number(&fitted, field));
+    assert!(
+        all < most && most <= half,
+        "who is surer is right more often: {fitted}"
+    );
+
+    let adaptive = lab.ensemble(&["--merge", "adaptive", "--prices", "prices.toml"]);
+    assert!(number(&adaptive, "calls") < 3.0, "{adaptive}");
+    assert!(number(&adaptive, "cost_per_1000") < number(&fitted, "cost_per_1000"));
+    assert!(
+        number(&adaptive, "accuracy") > number(&adaptive, "best_member"),
+        "{adaptive}"
+    );
+
+    let unlabelled = lab.ensemble(&["--merge", "fitted", "--labels", "none"]);
+    assert_eq!(number(&unlabelled, "labels"), 0.0);
+    assert!(
+        number(&unlabelled, "accuracy") > number(&unlabelled, "best_member"),
+        "{unlabelled}"
+    );
+    assert_eq!(number(&lab.ensemble(&["--labels", "50"]), "labels"), 50.0);
+}
+
+#[test]
+fn a_run_is_repeatable_and_an_earlier_result_can_be_compared_with() {
+    let lab = Lab::new("400");
+    let first = lab.ensemble(&["--merge", "adaptive", "--out", "before.json"]);
+    let again = lab.ensemble(&["--merge", "adaptive"]);
+    assert_eq!(first, again);
+    let other = lab.ensemble(&["--merge", "plurality", "--against", "before.json"]);
+    let changes = other["changes"]["changes"].as_array().unwrap();
+    let calls = changes
+        .iter()
+        .find(|change| change["field"] == "calls")
+        .unwrap();
+    assert!(number(calls, "difference") > 0.0, "{calls}");
+}
+
+#[test]
+fn routing_learns_from_the_chosen_alone_and_notices_a_fall() {
+    let lab = Lab::new("1000");
+    let learned = lab.route(&["--queries", "600", "--seeds", "3"]);
+    let uniform = lab.route(&["--queries", "600", "--seeds", "3", "--policy", "uniform"]);
+    assert!(
+        number(&learned, "reward") > number(&uniform, "reward"),
+        "{learned}"
+    );
+    assert!(number(&learned, "regret_best_single") < number(&uniform, "regret_best_single"));
+    let best = learned["best_single"].as_str().unwrap().to_owned();
+    let fixed = lab.route(&[
+        "--queries",
+        "600",
+        "--seeds",
+        "3",
+        "--policy",
+        &format!("fixed:{best}"),
+    ]);
+    assert_eq!(number(&fixed, "regret_best_single"), 0.0);
+
+    let fallen = lab.route(&[
+        "--queries",
+        "1200",
+        "--seeds",
+        "3",
+        "--shift",
+        "best:400:0.1",
+    ]);
+    let shares = fallen["shares"][&best].as_array().unwrap();
+    let share = |at: usize| shares[at].as_f64().unwrap();
+    assert!(share(9) < share(3), "it is left after its fall: {shares:?}");
+    assert!(number(&fallen, "reward_after_shift") < number(&fallen, "reward"));
+}
+
+#[test]
+fn the_frontier_is_drawn() {
+    let lab = Lab::new("240");
+    let models = lab.models();
+    let ran = lab.run(&[
+        "frontier",
+        "--learn",
+        "learn.jsonl",
+        "--test",
+        "test.jsonl",
+        "--members",
+        &models,
+        "--prices",
+        "prices.toml",
+        "--worths",
+        "0.05",
+        "--svg",
+        "frontier.svg",
+        "--json",
+    ]);
+    let report = json(&ran);
+    let labels: Vec<&str> = report["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["label"].as_str().unwrap())
+        .collect();
+    for wanted in [
+        "auto, one model",
+        "plurality",
+        "fitted",
+        "cascade, worth 0.05",
+        "adaptive, worth 0.05",
+    ] {
+        assert!(labels.contains(&wanted), "{wanted} in {labels:?}");
+    }
+    for drawn in ["frontier.svg", "frontier.reliability.svg"] {
+        let svg = std::fs::read_to_string(lab.path(drawn)).unwrap();
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
+            "{drawn}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_with_its_reason() {
+    let lab = Lab::new("20");
+    std::fs::write(
+        lab.path("bad.jsonl"),
+        "{\"id\":\"a\",\"prompt\":\"x\",\"answers\":{\"m\":{\"score\":2}}}\n",
+    )
+    .unwrap();
+    std::fs::write(lab.path("empty.jsonl"), "").unwrap();
+    let table: [(&[&str], &str); 5] = [
+        (
+            &["ensemble", "--test", "gone.jsonl", "--members", "a,b"],
+            "gone.jsonl",
+        ),
+        (
+            &["ensemble", "--test", "bad.jsonl", "--members", "a,b"],
+            "bad.jsonl, line 1",
+        ),
+        (
+            &["ensemble", "--test", "empty.jsonl", "--members", "a,b"],
+            "no questions",
+        ),
+        (
+            &["ensemble", "--test", "test.jsonl", "--members", "a,b"],
+            "nothing of 'a' is recorded",
+        ),
+        (
+            &["route", "--data", "test.jsonl", "--policy", "fixed:nobody"],
+            "nothing of 'nobody' is recorded",
+        ),
+    ];
+    for (args, said) in table {
+        let ran = lab.run(args);
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{args:?}: {told}");
+        assert!(told.contains(said), "{args:?}: {told}");
+        assert!(!Path::new(&lab.path("frontier.svg")).exists());
+    }
+}
