@@ -210,6 +210,7 @@ fn automata(c: &mut Criterion) {
                 quality: 0.7,
                 family: None,
                 order,
+                vector: None,
             })
             .collect();
         bench.iter(|| black_box(plurality::merge(&votes, &Form::FREE)));

@@ -74,6 +74,7 @@ pub(super) fn import(inner: &Inner, all: &[Evidence]) -> Result<()> {
             }
         }
     }
+    schooling.advance();
     for (one, cell) in checked {
         if let Some(topic) = &one.topic {
             schooling.learn_topic(topic);

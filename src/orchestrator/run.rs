@@ -212,6 +212,7 @@ async fn proceed(
     let catalogue = inner.catalogue.load_full();
     let mut plan = catalogue.plan(&query, stream)?;
     plan.trial = trial;
+    inner.fleet.schooling.advance();
     let course = plan
         .ensemble
         .as_ref()

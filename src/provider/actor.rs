@@ -310,7 +310,7 @@ impl ProviderActor {
             reward: score,
             weight,
             expected: judgement.expected,
-            step: schooling.next_step(),
+            step: schooling.step(),
         };
         match known.ability.observe(seen) {
             Ok(Outcome::Counted) => {}

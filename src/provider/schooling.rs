@@ -13,7 +13,7 @@ use crate::query::{Query, TaskKind};
 pub struct Schooling {
     /// Whether learned state is pinned: it serves, and nothing is learned.
     pinned: AtomicBool,
-    /// Judgements so far, which is the time by which evidence fades.
+    /// Decisions so far, which is the time by which evidence fades.
     step: AtomicU64,
     /// Changes whenever learned state does, so that what is derived from it knows when it is old.
     generation: AtomicU64,
@@ -31,9 +31,14 @@ impl Schooling {
         self.pinned.store(pinned, Ordering::Relaxed);
     }
 
-    /// The step of one more judgement.
-    pub fn next_step(&self) -> u64 {
-        self.step.fetch_add(1, Ordering::Relaxed) + 1
+    /// One more decision was made, or as much was brought in from elsewhere as one decision shows.
+    pub fn advance(&self) {
+        self.step.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Decisions so far.
+    pub fn step(&self) -> u64 {
+        self.step.load(Ordering::Relaxed)
     }
 
     /// Goes on from evidence of this step.

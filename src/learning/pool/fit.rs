@@ -11,6 +11,10 @@ const SPREAD: f64 = 1.0;
 const SPREAD_WORTH: f64 = 6.0;
 /// Spread of how one model takes to different kinds.
 const TASTE: f64 = 0.28;
+/// How many cells the guess of it is worth.
+const TASTE_WORTH: f64 = 24.0;
+/// Newton steps on one cell: a strong taste is far from where the first step looks from.
+const STEPS: usize = 3;
 /// Spread of one model's ability over clusters within a kind, and of the clusters' difficulty.
 const CLUSTER_TASTE: f64 = 0.2;
 const CLUSTER_DIFFICULTY: f64 = 0.5;
@@ -67,6 +71,8 @@ pub(super) struct Fit {
     declared_middle: f64,
     /// Variance of abilities.
     spread: f64,
+    /// Variance of tastes.
+    taste: f64,
     /// What one observation tells of log-odds.
     precision: f64,
 }
@@ -109,12 +115,14 @@ impl Fit {
             middle,
             declared_middle: middle,
             spread,
+            taste: TASTE * TASTE,
             precision: super::PRECISION,
         };
         for _ in 0..ROUNDS {
             fit.difficulties();
             fit.abilities();
             fit.spread();
+            fit.tastes();
         }
         fit.listen();
         fit.precision = fit.usual_precision();
@@ -157,7 +165,7 @@ impl Fit {
     /// A Newton step on the ability of each model, given difficulties. A kind tells no more than a
     /// model's taste for it leaves.
     fn abilities(&mut self) {
-        let (difficulty, spread) = (self.difficulty, self.spread);
+        let (difficulty, spread, taste) = (self.difficulty, self.spread, self.taste);
         for member in &mut self.members {
             let precision = member.declared.max(1.0 / spread);
             let mut slope = (member.centre - member.ability) * precision;
@@ -167,7 +175,7 @@ impl Fit {
                 if cell.weight > 0.0 {
                     let hard = difficulty.get(*row).copied().unwrap_or(0.0);
                     let (excess, told) = cell.against(hard + member.ability);
-                    let share = 1.0 / (1.0 + TASTE * TASTE * told);
+                    let share = 1.0 / (1.0 + taste * told);
                     slope += excess * share;
                     bend += told * share;
                 }
@@ -188,6 +196,24 @@ impl Fit {
             count += known;
         }
         self.spread = (sum / count).clamp(0.05, 9.0);
+    }
+
+    /// The variance of tastes, from the cells themselves and the guess.
+    fn tastes(&mut self) {
+        let (mut sum, mut count) = (TASTE_WORTH * TASTE * TASTE, TASTE_WORTH);
+        for member in &self.members {
+            for row in self.seen.iter().filter(|row| **row < ROWS - 1) {
+                let cell = cell(member, *row);
+                if cell.weight > 0.0 {
+                    let hard = self.hard(*row) + member.ability;
+                    let (off, variance) = Self::add((0.0, self.taste), cell, hard, 0.0);
+                    let known = (1.0 - variance / self.taste).clamp(0.0, 1.0);
+                    sum += known * (off * off + variance);
+                    count += known;
+                }
+            }
+        }
+        self.taste = (sum / count).clamp(0.01, 4.0);
     }
 
     /// How wide to sample each model, before what its uncertainty is worth. Who has been asked less than an
@@ -240,14 +266,14 @@ impl Fit {
     /// What each kind says of each model's ability, as a precision and that times a centre; a kind says no
     /// more than a model's taste for it leaves.
     fn listen(&mut self) {
-        let difficulty = self.difficulty;
+        let (difficulty, taste) = (self.difficulty, self.taste);
         for member in &mut self.members {
             for row in &self.seen {
                 let cell = cell(member, *row);
                 if cell.weight > 0.0 {
                     let hard = difficulty.get(*row).copied().unwrap_or(0.0);
                     let (excess, told) = cell.against(hard + member.ability);
-                    let share = 1.0 / (1.0 + TASTE * TASTE * told);
+                    let share = 1.0 / (1.0 + taste * told);
                     let says = (told * share, (told * member.ability + excess) * share);
                     member.said = (member.said.0 + says.0, member.said.1 + says.1);
                     if let Some(place) = member.says.get_mut(*row) {
@@ -265,7 +291,7 @@ impl Fit {
         let precision = prior + (member.said.0 - own.0).max(0.0);
         let sum = (member.centre + WELCOME) * prior + member.said.1 - own.1;
         // What has no kind has no taste of its own either.
-        let taste = if row < ROWS - 1 { TASTE * TASTE } else { 0.0 };
+        let taste = if row < ROWS - 1 { self.taste } else { 0.0 };
         (sum / precision, 1.0 / precision + taste)
     }
 
@@ -274,12 +300,15 @@ impl Fit {
         if cell.weight <= 0.0 {
             return belief;
         }
-        let (excess, told) = cell.against(hard + ability);
-        let precision = 1.0 / belief.1 + told;
-        (
-            (belief.0 / belief.1 + told * ability + excess) / precision,
-            1.0 / precision,
-        )
+        let mut at = ability;
+        let mut precision = 1.0 / belief.1;
+        for _ in 0..STEPS {
+            let (excess, told) = cell.against(hard + at);
+            precision = 1.0 / belief.1 + told;
+            let mode = (belief.0 / belief.1 + told * at + excess) / precision;
+            at += (mode - at).clamp(-1.5, 1.5);
+        }
+        (at, 1.0 / precision)
     }
 
     /// What is believed of every member on one kind.
