@@ -114,10 +114,14 @@ impl Provider for Replay {
                 let message = format!("no answer of {model} to this is recorded");
                 return Err(Error::new(ErrorKind::Unsupported, message));
             };
-            let mut answer = Answer::text(reply.answer.clone().unwrap_or_default());
-            if reply.answer.is_none()
-                && let Some(choice) = answer.choices.first_mut()
-            {
+            // Of some answers only the score was kept: they did say something.
+            let kept = reply
+                .answer
+                .clone()
+                .or(reply.score.map(|_| "(not kept)".to_owned()));
+            let silent = kept.is_none();
+            let mut answer = Answer::text(kept.unwrap_or_default());
+            if silent && let Some(choice) = answer.choices.first_mut() {
                 choice.message.content = None;
             }
             answer.model = model;

@@ -302,6 +302,8 @@ async fn once(
         stage.orchestrator.import(&known)?;
         stage.settle().await;
     }
+    // Not judged, nothing is to be learned.
+    stage.orchestrator.pin(!options.feedback);
     let mut run = Run {
         shares: vec![vec![0.0; PARTS]; models.len()],
         ..Run::default()
