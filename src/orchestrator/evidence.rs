@@ -22,6 +22,8 @@ use crate::query::{Query, TaskKind};
 const FAILED_CHECK: f64 = 0.5;
 /// What a check that was passed weighs: it shows form, not truth.
 const PASSED_CHECK: f64 = 0.1;
+/// Longer answers, in bytes, are not checked: it would take longer than a query may be held up.
+const LONGEST_CHECKED: usize = 16 * 1024;
 /// What a judge's choice weighs.
 const JUDGE: f64 = 0.3;
 /// What the agreement of the others weighs.
@@ -199,6 +201,9 @@ fn check(
     text: &str,
     finish: Option<&str>,
 ) {
+    if text.len() > LONGEST_CHECKED {
+        return;
+    }
     let findings = checks(text, form, query.response_format.as_ref(), finish);
     if findings.iter().any(|finding| !finding.passed) {
         return judge(inner, query, traits, cell, 0.0, FAILED_CHECK, "check");
