@@ -101,7 +101,7 @@ impl<'a> Steering<'a> {
         };
         let mut steering = Self {
             form: Form::of(&question, query.response_format.as_ref()),
-            prompt_tokens: query.estimated_input_tokens() as f32,
+            prompt_tokens: plan.prompt_tokens as f32,
             label: query.label(),
             is_learned: course.is_some(),
             course: course.map(|course| &**course),

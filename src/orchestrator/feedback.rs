@@ -116,6 +116,8 @@ struct CandidateView {
 struct EnsembleView {
     key: String,
     members: Vec<PlanView>,
+    #[serde(default)]
+    prompt_tokens: u32,
 }
 
 /// What a row says of a member.
@@ -134,6 +136,15 @@ struct MemberView {
 impl PlanView {
     pub(super) fn of(row: &DecisionRow) -> Self {
         serde_json::from_str(&row.candidates).unwrap_or_default()
+    }
+
+    /// The members of an ensemble, with the quality that was expected of each.
+    pub(super) fn declared(&self) -> Vec<(&str, f64)> {
+        let members = self.ensemble.iter().flat_map(|ensemble| &ensemble.members);
+        let first = members.filter_map(|member| member.candidates.first());
+        first
+            .map(|candidate| (candidate.deployment.as_str(), candidate.quality))
+            .collect()
     }
 
     /// The quality that was expected of a deployment.
@@ -166,7 +177,8 @@ fn members(row: &DecisionRow) -> Vec<MemberView> {
 pub(super) fn round(row: &DecisionRow, truth: Truth) -> Option<Seen> {
     let plan = PlanView::of(row);
     let members = members(row);
-    let key = plan.ensemble.as_ref()?.key.clone();
+    let ensemble = plan.ensemble.as_ref()?;
+    let (key, prompt_tokens) = (ensemble.key.clone(), ensemble.prompt_tokens as f32);
     Some(Seen {
         ensemble: key,
         decision: row.id.clone(),
@@ -185,8 +197,8 @@ pub(super) fn round(row: &DecisionRow, truth: Truth) -> Option<Seen> {
             })
             .collect(),
         options: None,
-        prompt_tokens: row.input_tokens as f32,
-        input_tokens: None,
+        prompt_tokens,
+        input_tokens: Some(row.input_tokens as f32),
         truth,
     })
 }

@@ -9,7 +9,7 @@ use super::{Inner, builder, feedback, unix_ms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DecisionId, DeploymentId};
 use crate::learning::Why;
-use crate::learning::votes::{Ballot, Round, Truth};
+use crate::learning::votes::{Ballot, Model, Round, Truth};
 use crate::ledger::state::State;
 use crate::ledger::{Quarantined, Saved, learned};
 use crate::router::choice::decide;
@@ -232,6 +232,7 @@ pub(super) async fn again(inner: &Inner, id: &DecisionId) -> Result<Again> {
                 inner,
                 &row,
                 &ensemble.key,
+                ensemble.merge != crate::Strategy::Fitted,
                 ensemble.state.as_deref(),
                 &mut again,
             );
@@ -292,23 +293,31 @@ fn votes_again(
     inner: &Inner,
     row: &crate::ledger::DecisionRow,
     key: &str,
+    stepwise: bool,
     state: Option<&str>,
     again: &mut Again,
 ) {
     let course = inner.learner.course(key);
     let now = course.as_ref().map(|course| course.digest.as_str());
     again.state_now = now.unwrap_or("none").to_owned();
-    let (Some(course), true) = (&course, now == state && state.is_some()) else {
-        again.same = false;
-        again.note = Some(
-            "its weights are not in force any more: roll back to a state that holds them".into(),
-        );
-        return;
+    let plan = feedback::PlanView::of(row);
+    // Where nothing was learned, the weights were those of the expected qualities.
+    let prior = Model::prior(&plan.declared());
+    let model = match (&course, state) {
+        (_, None) => &prior,
+        (Some(course), Some(state)) if course.digest == state => &course.model,
+        _ => {
+            again.same = false;
+            again.note = Some(
+                "its weights are not in force any more: roll back to a state that holds them"
+                    .into(),
+            );
+            return;
+        }
     };
     let Some(seen) = feedback::round(row, Truth::Unknown) else {
         return;
     };
-    let model = &course.model;
     let round = Round {
         kind: seen.kind.as_deref().map(|kind| model.kind(kind)),
         ballots: seen
@@ -323,10 +332,12 @@ fn votes_again(
         prompt_tokens: Some(seen.prompt_tokens),
         truth: Truth::Unknown,
     };
-    let winner = model
-        .posterior_when_asked(&round)
-        .winner()
-        .map(|(group, _)| group);
+    let posterior = if stepwise {
+        model.posterior_when_asked(&round)
+    } else {
+        model.posterior(&round)
+    };
+    let winner = posterior.winner().map(|(group, _)| group);
     again.same = winner == feedback::chosen_group(row);
     again.note = Some(format!(
         "the votes were counted again; the winning group is {}",

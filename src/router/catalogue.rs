@@ -125,6 +125,7 @@ impl Catalogue {
                 stop: ensemble.stop,
                 aim: ensemble.aim,
                 state: None,
+                prompt_tokens: query.estimated_input_tokens(),
                 vectors: ensemble.vectors,
             };
             let plan = match query.routing.merge {
@@ -162,6 +163,7 @@ impl Catalogue {
             stop: DEFAULT_STOP,
             aim: None,
             state: None,
+            prompt_tokens: query.estimated_input_tokens(),
             vectors: false,
         };
         self.ensemble(query, plan, None, stream)

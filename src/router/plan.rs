@@ -160,6 +160,8 @@ pub struct EnsemblePlan {
     /// What asking one member after the other is to come to, if anybody said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aim: Option<Aim>,
+    /// The question's length in tokens, as it is estimated.
+    pub prompt_tokens: u32,
     /// Digest of what was learned of its votes when it was asked; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
