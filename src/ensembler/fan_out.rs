@@ -200,7 +200,7 @@ async fn poll(
         why: None,
     };
     loop {
-        let heard = heard(&polled.ballots);
+        let heard = heard(&polled.ballots, job.plan.merge);
         let failed = polled.ballots.len() - heard.len();
         let to_come = polled.asked.len() - polled.ballots.len() + open.len() - polled.asked.len();
         if heard.len() + to_come < job.plan.quorum {
@@ -224,14 +224,16 @@ async fn poll(
 }
 
 /// The answers among the ballots, in order of arrival.
-fn heard(ballots: &[Ballot]) -> Vec<Heard<'_>> {
+fn heard(ballots: &[Ballot], merge: Strategy) -> Vec<Heard<'_>> {
+    // Who judges or writes sees everything.
+    let whole = matches!(merge, Strategy::Judge | Strategy::Synthesize);
     let given = ballots
         .iter()
         .filter_map(|ballot| Some((ballot.index, ballot.result.as_ref().ok()?)));
     given
         .map(|(place, given)| Heard {
             place,
-            text: said(&given.answer),
+            text: said(&given.answer).map(|text| if whole { text } else { end_of(text) }),
             tokens: given.answer.usage.map(|usage| usage.output),
             input: given.answer.usage.map(|usage| usage.input),
             vector: given.vector.as_deref(),
@@ -252,6 +254,18 @@ async fn vector(
     timeout(left / 2, vectors.of(text)).await.ok().flatten()
 }
 
+/// Of longer answers only this much of the end is compared, in bytes: time for it is time of the query.
+const LONGEST_COMPARED: usize = 32 * 1024;
+
+/// The end of a text, as far as it is compared.
+fn end_of(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(LONGEST_COMPARED);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
 /// What an answer says, if anything; tools to be called are said in their own words.
 fn said(answer: &Answer) -> Option<&str> {
     answer.choices.first()?.message.content.as_deref()
@@ -265,7 +279,7 @@ async fn conclude(job: &Job, steering: &Steering<'_>, polled: Polled) -> Result<
         open,
         why,
     } = polled;
-    let heard = heard(&ballots);
+    let heard = heard(&ballots, job.plan.merge);
     if heard.len() < job.plan.quorum.max(1) {
         let answered = heard.len();
         drop(heard);

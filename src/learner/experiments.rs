@@ -59,10 +59,11 @@ impl Experiments {
     /// Evidence from elsewhere takes the place of what there is.
     pub fn restore(&self, mut states: BTreeMap<String, State>) {
         for (name, running) in self.0.lock().iter_mut() {
-            if let Some(mut state) = states.remove(name) {
-                state.reconcile(&running.definition);
-                running.state = state;
-            }
+            // What is not known begins anew: a state is whole.
+            let known = states.remove(name);
+            let mut state = known.unwrap_or_else(|| State::new(&running.definition));
+            state.reconcile(&running.definition);
+            running.state = state;
         }
     }
 

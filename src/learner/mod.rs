@@ -189,8 +189,9 @@ impl Learner {
         &self.shared.recent
     }
 
-    /// Puts models in force that were kept.
+    /// Puts models in force that were kept, and forgets the rounds that others were fitted to.
     pub fn restore(&self, models: BTreeMap<String, Model>) {
+        self.shared.classes.lock().clear();
         let courses = models
             .into_iter()
             .map(|(name, model)| (name, Arc::new(Course::new(model))));

@@ -129,6 +129,12 @@ impl Ledger {
             .await
     }
 
+    /// Removes cells of learned state that are no more.
+    pub async fn forget(&self, keys: Vec<String>) -> Result<()> {
+        self.with_store(move |store| store.delete_cells(&keys))
+            .await
+    }
+
     /// The saved states, the latest first.
     pub async fn states(&self) -> Result<Vec<Saved>> {
         self.with_store(|store| store.states()).await

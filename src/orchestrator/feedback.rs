@@ -404,10 +404,11 @@ fn against(
 
 /// Teaches everyone concerned; how many deployments that is.
 fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>) -> usize {
+    if inner.fleet.schooling.is_pinned() {
+        return 0;
+    }
     let plan = PlanView::of(row);
-    if let Some(trial) = &plan.trial
-        && !inner.fleet.schooling.is_pinned()
-    {
+    if let Some(trial) = &plan.trial {
         let now = std::time::Duration::from_millis(unix_ms().unsigned_abs());
         inner
             .learner

@@ -116,6 +116,10 @@ pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Re
     let (state, _) = State::parse(document).map_err(refused)?;
     save(inner, &format!("before {why}")).await?;
     let cells = state.cells().to_vec();
+    // What the document does not have must not come back with the next start.
+    let had = current(inner).into_cells().into_iter().map(|cell| cell.key);
+    let gone = had.filter(|key| cells.iter().all(|cell| cell.key != *key));
+    let gone: Vec<String> = gone.collect();
     let total = cells.len();
     let (mut known, bad) = learned::restore(cells);
     inner.fleet.schooling.restore_topics(known.topics);
@@ -126,6 +130,9 @@ pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Re
         // What the document does not know begins anew: a state is whole.
         cell.restore(known.deployments.remove(&id).unwrap_or_default());
     }
+    // Behind what is on its way to the disk.
+    inner.ledger.flush().await;
+    inner.ledger.forget(gone).await?;
     tracing::info!(digest = state.short(), why, "learned state replaced");
     Ok(Restored {
         digest: state.short(),

@@ -15,6 +15,15 @@ impl Store {
         Ok(save(&mut self.conn, cells)?)
     }
 
+    /// Removes the cells of these keys.
+    pub fn delete_cells(&mut self, keys: &[String]) -> Result<(), StoreError> {
+        let tx = self.conn.transaction()?;
+        for key in keys {
+            tx.execute("DELETE FROM cells WHERE key = ?1", [key])?;
+        }
+        Ok(tx.commit()?)
+    }
+
     /// Every cell whose checksum holds, by key. The others are moved to quarantine and named.
     ///
     /// An error means that the file was damaged since it was opened; opening it again sets it aside and
