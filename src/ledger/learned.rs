@@ -147,7 +147,7 @@ fn restore_part(what: &str, payload: &str, snapshot: &mut Snapshot) -> Result<()
             }
         }
         "ability" => {
-            snapshot.ability = checked(payload, Ability::validate)?;
+            snapshot.ability = checked(payload, Ability::validate)?.into();
             Ok(())
         }
         "aptitude" => {
@@ -155,7 +155,7 @@ fn restore_part(what: &str, payload: &str, snapshot: &mut Snapshot) -> Result<()
             Ok(())
         }
         "sources" => {
-            snapshot.sources = checked(payload, Sources::validate)?;
+            snapshot.sources = checked(payload, Sources::validate)?.into();
             Ok(())
         }
         "tokens" => {

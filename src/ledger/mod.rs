@@ -34,6 +34,8 @@ pub use store::{Saved, Store};
 
 use actor::Message;
 
+/// This many rows are written without waiting for the interval.
+const BATCH: usize = 512;
 /// Rows that may wait for the disk.
 const PENDING: usize = 20_000;
 
@@ -47,6 +49,9 @@ pub struct Ledger {
 /// What outlives an incarnation of the actor.
 struct Shared {
     store: Mutex<Store>,
+    /// Rows to be written, the oldest first: gathered here and not in a mailbox, so that a row wakes nobody.
+    rows: Mutex<Vec<DecisionRow>>,
+    /// So many are gathered or being written.
     pending: AtomicUsize,
     failure: Mutex<Option<String>>,
 }
@@ -73,6 +78,7 @@ impl Ledger {
         let address = Address::vacant();
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
+            rows: Mutex::default(),
             pending: AtomicUsize::new(0),
             failure: Mutex::new(None),
         });
@@ -87,9 +93,13 @@ impl Ledger {
             telemetry::ledger_dropped(1);
             return;
         }
-        if self.address.send(Message::Record(Box::new(row))).is_err() {
-            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
-            telemetry::ledger_dropped(1);
+        let batch = {
+            let mut rows = self.shared.rows.lock();
+            rows.push(row);
+            rows.len() % BATCH == 0
+        };
+        if batch {
+            let _ = self.address.send(Message::Batch);
         }
     }
 

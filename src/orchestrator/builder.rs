@@ -206,6 +206,7 @@ impl Builder {
             root,
             instance,
             events,
+            meters: crate::telemetry::QueryMeters::new(),
             closing: AtomicBool::new(false),
             cut: CancellationToken::new(),
             adapters: Mutex::new(adapters),

@@ -427,7 +427,12 @@ fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>)
     let task = row
         .task
         .as_deref()
-        .and_then(|task| task.parse::<TaskKind>().ok());
+        .and_then(|task| task.parse::<TaskKind>().ok())
+        .or_else(|| {
+            // It did not matter when it was asked.
+            let answers = inner.learner.recent().get(&row.id)?;
+            super::run::kind_of(inner, answers.question.as_deref()?, false)
+        });
     let place = schooling.place_of(task, plan.topic.as_deref());
     let catalogue = inner.catalogue.load();
     let mut learned = 0;

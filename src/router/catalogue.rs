@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::choice::{Basis, Standing, decide};
 use super::plan::{Candidate, EnsemblePlan, Excluded, Plan, State};
 use super::policy::{Derived, Policy};
-use super::score::{Expectation, Weights};
+use super::score::{Expectation, Weights, scores};
 use crate::config::{self, Alias, DEFAULT_STOP, Ensemble, Order};
 use crate::ensembler::merge::Strategy;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,6 +97,15 @@ impl Catalogue {
                 .map(|cell| cell.deployment.load().id.to_string()),
         );
         names
+    }
+
+    /// Whether who answers `query` is chosen by what is known of them, and not named or listed.
+    pub fn chooses(&self, query: &Query) -> bool {
+        let alias = |name: &str| self.aliases.get(name).map(|alias| alias.order);
+        !query.routing.ensemble.is_empty()
+            || query.model == "auto"
+            || query.model.starts_with("ensemble/")
+            || alias(&query.model) == Some(Order::Scored)
     }
 
     /// Decides who is to answer `query`; `stream` says that deltas are wanted.
@@ -281,6 +290,22 @@ impl Catalogue {
         query: &Query,
         in_session: bool,
     ) {
+        if order == Order::Listed {
+            let expected: Vec<Expectation> = standings.iter().map(|one| one.expected).collect();
+            let scores = scores(&expected, self.weights);
+            for (candidate, score) in plan.candidates.iter_mut().zip(scores) {
+                candidate.score = score;
+            }
+        } else {
+            self.choose(plan, standings, query, in_session);
+        }
+        // Who rests is asked last, in any order. The sort is stable.
+        plan.candidates
+            .sort_by_key(|candidate| candidate.state == State::Resting);
+    }
+
+    /// Puts first whom the scores, or the wish to learn, choose.
+    fn choose(&self, plan: &mut Plan, standings: Vec<Standing>, query: &Query, in_session: bool) {
         let resting = |plan: &Plan, at: usize| plan.candidates[at].state == State::Resting;
         // Who rests is not chosen, but is asked last.
         let ready: Vec<usize> = (0..standings.len())
@@ -309,34 +334,29 @@ impl Catalogue {
         for (at, candidate) in plan.candidates.iter_mut().enumerate() {
             candidate.score = scores.as_ref().map_or(f64::NAN, |scores| scores[at]);
         }
-        if order == Order::Scored {
-            match verdict {
-                Some(verdict) => {
-                    for (place, at) in eligible.iter().enumerate() {
-                        plan.candidates[*at].sampled = Some(verdict.sampled[place]);
-                        plan.candidates[*at].interval = Some(verdict.interval[place]);
-                    }
-                    let first = plan.candidates[eligible[verdict.index]].deployment.clone();
-                    basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
-                    plan.why = Some(verdict.why);
-                    plan.choice = Some(first.clone());
-                    plan.basis = Some(basis);
-                    plan.order = "scored";
-                    rank(&mut plan.candidates, &first, query.lane);
+        match verdict {
+            Some(verdict) => {
+                for (place, at) in eligible.iter().enumerate() {
+                    plan.candidates[*at].sampled = Some(verdict.sampled[place]);
+                    plan.candidates[*at].interval = Some(verdict.interval[place]);
                 }
-                // What was learned makes no sense: the operator's order still does.
-                None => {
-                    tracing::error!(
-                        model = plan.asked,
-                        "a score is not a number, using the configured order"
-                    );
-                    plan.order = "configured";
-                }
+                let first = plan.candidates[eligible[verdict.index]].deployment.clone();
+                basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
+                plan.why = Some(verdict.why);
+                plan.choice = Some(first.clone());
+                plan.basis = Some(basis);
+                plan.order = "scored";
+                rank(&mut plan.candidates, &first, query.lane);
+            }
+            // What was learned makes no sense: the operator's order still does.
+            None => {
+                tracing::error!(
+                    model = plan.asked,
+                    "a score is not a number, using the configured order"
+                );
+                plan.order = "configured";
             }
         }
-        // Who rests is asked last, in any order. The sort is stable.
-        plan.candidates
-            .sort_by_key(|candidate| candidate.state == State::Resting);
     }
 
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {

@@ -155,6 +155,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
         max_in_flight: section.integer("max_in_flight", 1..=1_000_000),
         requests_per_minute: section.integer("requests_per_minute", 1..=1_000_000_000),
         tokens_per_minute: section.integer("tokens_per_minute", 1..=4_000_000_000),
+        ..Limits::default()
     }
 }
 

@@ -83,11 +83,11 @@ pub(super) fn status(asked: &Asked) -> Result<Response<Body>> {
 pub(super) fn metrics(asked: &Asked) -> Result<Response<Body>> {
     asked.caller.check_admin()?;
     match &asked.doors.hooks.metrics {
-        Some(render) => Ok(typed(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            render(),
-        )),
+        Some(render) => {
+            asked.doors.orchestrator.gauge();
+            let format = "text/plain; version=0.0.4; charset=utf-8";
+            Ok(typed(StatusCode::OK, format, render()))
+        }
         None => Err(Error::new(
             ErrorKind::NoCandidate,
             "this host exports its metrics elsewhere",
