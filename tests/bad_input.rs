@@ -377,6 +377,7 @@ fn wrong_lines() -> Vec<(Vec<u8>, i32, Value, &'static str)> {
         (b"GET / HTTP/1.1".into(), -32700, none.clone(), "no JSON-RPC request"),
         (b"{} {}".into(), -32700, none.clone(), "trailing characters"),
         (b"{\"id\":\"\xc3\x28\"}".into(), -32700, none.clone(), "no JSON-RPC request"),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"models\",\"pad\":\"\xff\"}".into(), -32700, none.clone(), "invalid unicode"),
         ([&b"{\"params\":"[..], &b"[".repeat(10_000)].concat(), -32700, none.clone(), "nests deeper than 64 levels"),
         (b"7".into(), -32600, none.clone(), "object"),
         (b"null".into(), -32600, none.clone(), "object"),

@@ -91,13 +91,17 @@ impl Request {
         if let Err(error) = body::check(&line) {
             return Err(refusal(None, PARSE_ERROR, error.message().to_owned()));
         }
+        let text = std::str::from_utf8(&line).map_err(|error| {
+            let message = format!("the line is no JSON-RPC request: invalid unicode: {error}");
+            refusal(None, PARSE_ERROR, message)
+        })?;
         let is_object = line.trim_ascii_start().starts_with(b"{");
-        if !is_object && serde_json::from_slice::<IgnoredAny>(&line).is_ok() {
+        if !is_object && serde_json::from_str::<IgnoredAny>(text).is_ok() {
             // Of an array, serde would take the entries for our fields in their order.
             let message = "a request must be an object; batches are not taken".to_owned();
             return Err(refusal(None, INVALID_REQUEST, message));
         }
-        let envelope: Envelope<'_> = serde_json::from_slice(&line).map_err(|error| {
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             let code = if error.is_data() {
                 INVALID_REQUEST
             } else {
