@@ -12,6 +12,7 @@ use crate::ensembler::merge::Strategy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
 use crate::learning::aptitude::Traits;
+use crate::learning::chance::word;
 use crate::learning::{Bounds, Spot};
 use crate::provider::{Cell, Health};
 use crate::query::{Lane, Query, TaskKind};
@@ -482,13 +483,8 @@ fn traits(query: &Query) -> Option<Traits> {
 
 /// A seed for one query's draws: the same for the same id.
 fn seed(seed: u64, id: &str) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     // JSON's readers in other languages hold 53 bits exactly.
-    u64::from_le_bytes(first) >> 11
+    word(&[&seed.to_le_bytes(), id.as_bytes()]) >> 11
 }
 
 /// The chosen one first, then the best. A deployment whose breaker waits for a probe goes before all others, or it
