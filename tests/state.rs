@@ -155,6 +155,50 @@ async fn a_pinned_state_serves_and_does_not_learn() {
 }
 
 #[tokio::test]
+async fn a_judgement_given_while_pinned_is_kept_and_can_be_learned_from_later() {
+    let world = world().await;
+    let pin = async |pinned: bool| {
+        call(
+            &world,
+            "state",
+            json!({ "action": "pin", "pinned": pinned }),
+        )
+        .await
+    };
+    let held = pin(true).await;
+    let decision = decide(&world, "a/m").await;
+    let score = json!({ "decision": decision, "score": 1 });
+    for outcome in ["recorded", "repeated"] {
+        let told = call(&world, "feedback", score.clone()).await;
+        assert_eq!(told["outcome"], outcome, "{told}");
+        assert_eq!(
+            (&told["learned"], &told["reason"]),
+            (&json!(0), &json!("pinned"))
+        );
+    }
+    let shown = call(&world, "state", json!({ "action": "show" })).await;
+    assert_eq!(shown["digest"], held["digest"]);
+    pin(false).await;
+    let user = async |w: &World| w.deployment("a/m")["quality"]["sources"]["user"].clone();
+    assert_eq!(
+        user(&world).await,
+        Value::Null,
+        "nothing is learned by itself"
+    );
+    for (outcome, learned) in [("recorded", 1), ("repeated", 0)] {
+        let told = call(&world, "feedback", score.clone()).await;
+        assert_eq!(
+            (&told["outcome"], &told["learned"]),
+            (&json!(outcome), &json!(learned))
+        );
+        assert_eq!(told.get("reason"), None);
+    }
+    world
+        .until("it was learned", async |w| user(w).await["count"] == 1)
+        .await;
+}
+
+#[tokio::test]
 async fn evidence_is_taken_as_a_whole_or_refused_with_its_place() {
     let world = world().await;
     let good = json!({ "deployment": "a/m", "score": 1, "source": "tests", "weight": 2 });

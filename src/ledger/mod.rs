@@ -99,7 +99,7 @@ impl Ledger {
         self.with_store(move |store| store.find(&id)).await
     }
 
-    /// Takes a judgement down; says whether it is new.
+    /// Takes a judgement down; says whether it is new. `learning`: whether a new one will be learned from.
     pub async fn feedback(
         &self,
         id: DecisionId,
@@ -107,9 +107,12 @@ impl Ledger {
         truth: Option<i64>,
         source: String,
         at: i64,
+        learning: bool,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| store.record_feedback(&id, score, truth, &source, at))
-            .await
+        self.with_store(move |store| {
+            store.record_feedback(&id, score, truth, &source, at, learning)
+        })
+        .await
     }
 
     /// The ensembles decided last, the oldest first, with the group of answers known to be right.
