@@ -222,4 +222,21 @@ async fn evidence_is_taken_as_a_whole_or_refused_with_its_place() {
     assert_eq!(world.deployment("a/m")["quality"]["sources"], json!({}));
     let told = refused(&world, "state", json!({ "action": "forget" })).await;
     assert!(told.contains("show, export, import"), "{told}");
+    // What has not even the shape is told of the evidence too, not of the action.
+    for (bad, param) in [
+        (json!("all"), "evidence"),
+        (json!([good, ["a/m", 1.0, 1.0, "tests"]]), "evidence[1]"),
+        (
+            json!([{ "deployment": "a/m", "source": "tests" }]),
+            "evidence[0]",
+        ),
+    ] {
+        let params = json!({ "action": "evidence", "evidence": bad });
+        let reply = world.rpc().await.call("state", &params).await;
+        assert_eq!(reply["error"]["code"], -32602, "{reply}");
+        assert_eq!(reply["error"]["data"]["param"], param, "{reply}");
+    }
+    let by_position = json!(["decision", 1.0]);
+    let reply = world.post(FEEDBACK, &by_position).await;
+    assert_eq!((reply.status, &*reply.kind()), (400, "invalid"));
 }
