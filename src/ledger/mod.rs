@@ -115,9 +115,11 @@ impl Ledger {
         .await
     }
 
-    /// The ensembles decided last, the oldest first, with the group of answers known to be right.
-    pub async fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>> {
-        self.with_store(move |store| store.ensembles(n)).await
+    /// The ensembles decided last, after this Unix millisecond, the oldest first, with the group of answers known to
+    /// be right.
+    pub async fn ensembles(&self, n: usize, after: i64) -> Result<Vec<(DecisionRow, Option<i64>)>> {
+        self.with_store(move |store| store.ensembles(n, after))
+            .await
     }
 
     /// Saves a learned state, to go back to; `why` is for people.
@@ -132,9 +134,9 @@ impl Ledger {
             .await
     }
 
-    /// Removes cells of learned state that are no more.
-    pub async fn forget(&self, keys: Vec<String>) -> Result<()> {
-        self.with_store(move |store| store.delete_cells(&keys))
+    /// Writes cells of learned state at once, and removes those of the keys that are `gone`.
+    pub async fn replace_cells(&self, cells: Vec<Cell>, gone: Vec<String>) -> Result<()> {
+        self.with_store(move |store| store.replace_cells(&cells, &gone))
             .await
     }
 

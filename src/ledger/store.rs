@@ -192,16 +192,21 @@ impl Store {
         Ok((whole, damaged))
     }
 
-    /// The `n` ensembles decided last, the oldest first, each with the group of answers that is known to be right
+    /// The `n` ensembles decided last, those after the Unix millisecond `after`, the oldest first, each with the group of answers that is known to be right
     /// (−1 for none of them), if any source said so and was learned from. Damaged rows are left out.
-    pub fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>, StoreError> {
+    pub fn ensembles(
+        &self,
+        n: usize,
+        after: i64,
+    ) -> Result<Vec<(DecisionRow, Option<i64>)>, StoreError> {
         let select = format!(
             "SELECT {}, checksum, (SELECT truth FROM feedback WHERE decision = decisions.id AND truth IS NOT NULL \
-             AND learned ORDER BY feedback.at DESC LIMIT 1) FROM decisions WHERE members IS NOT NULL ORDER BY at DESC LIMIT ?1",
+             AND learned ORDER BY feedback.at DESC LIMIT 1) FROM decisions WHERE members IS NOT NULL AND at > ?2 \
+             ORDER BY at DESC LIMIT ?1",
             columns()
         );
         let mut select = self.conn.prepare_cached(&select)?;
-        let mut rows = select.query([clamp(n)])?;
+        let mut rows = select.query([clamp(n), after])?;
         let mut ensembles = Vec::new();
         while let Some(row) = rows.next()? {
             let truth = row.get(COLUMNS.len() + 1)?;

@@ -141,19 +141,18 @@ impl Builder {
             Learner::new("root/learner", Arc::clone(&schooling), learns_by_itself);
         schooling.restore_topics(std::mem::take(&mut learned.topics));
         schooling.pin(learned.pinned);
-        learner.restore(std::mem::take(&mut learned.ensembles));
+        learner.restore(std::mem::take(&mut learned.ensembles), learned.forgotten);
         learner.experiments().configure(
             &config.experiments,
             std::mem::take(&mut learned.experiments),
         );
         let (source, taught) = (Arc::clone(&fleet), learner.clone());
         let cells = Arc::new(move || {
-            let mut cells = learned_cells(&source, &taught);
-            cells.extend(learned::named(
-                learned::PINNED,
-                &source.schooling.is_pinned(),
-            ));
-            cells
+            // Half of one state and half of another must not come to the disk.
+            if source.schooling.is_replacing() {
+                return Vec::new();
+            }
+            kept_cells(&source, &taught)
         });
         let (ledger, ledger_child) =
             Ledger::new("root/ledger", store, ledger_settings(&config), cells);
@@ -361,20 +360,33 @@ pub(super) fn learned_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cel
     cells
 }
 
+/// Everything that is kept: what is learned, and how it is held.
+pub(super) fn kept_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cell> {
+    let mut cells = learned_cells(fleet, learner);
+    cells.extend(learned::named(
+        learned::PINNED,
+        &fleet.schooling.is_pinned(),
+    ));
+    cells.extend(learned::named(learned::FORGOTTEN, &learner.forgotten()));
+    cells
+}
+
 /// Past ensembles that the votes' models go on from.
 const RECALLED: usize = 4_096;
 
-/// Has the learner remember the ensembles of before the start. Not on the way of the first query.
+/// Has the learner remember the ensembles of before the start, unless they were forgotten. Not on the way of the first
+/// query.
 fn recall(inner: &Arc<Inner>) {
     let (ledger, learner) = (inner.ledger.clone(), inner.learner.clone());
+    let (era, forgotten) = (learner.era(), learner.forgotten());
     // Ends by itself, after one read of the ledger.
     task::spawn(async move {
-        match ledger.ensembles(RECALLED).await {
+        match ledger.ensembles(RECALLED, forgotten).await {
             Ok(rows) => {
                 let rounds = rows
                     .iter()
                     .filter_map(|(row, truth)| feedback::round(row, feedback::truth(*truth)));
-                learner.recall(rounds.collect());
+                learner.recall(era, rounds.collect());
             }
             Err(error) => tracing::warn!(%error, "past ensembles cannot be read"),
         }

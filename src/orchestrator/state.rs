@@ -14,6 +14,7 @@ use crate::ledger::state::State;
 use crate::ledger::{Quarantined, Saved, learned};
 use crate::router::choice::decide;
 use crate::router::{Basis, Verdict};
+use crate::supervisor::task;
 
 /// What is held.
 #[derive(Clone, Debug, Serialize)]
@@ -112,27 +113,48 @@ async fn save(inner: &Inner, why: &str) -> Result<()> {
 }
 
 /// Puts a document in force; what was in force is saved.
-pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Result<Restored> {
+pub(super) async fn import(
+    inner: &Arc<Inner>,
+    document: &[u8],
+    why: &'static str,
+) -> Result<Restored> {
     let (state, _) = State::parse(document).map_err(refused)?;
+    let inner = Arc::clone(inner);
+    // A caller who leaves must not leave half of it: the task ends by itself, and all is replaced then.
+    let replaced = task::spawn(async move { replace(&inner, state, why).await });
+    replaced
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
+}
+
+async fn replace(inner: &Inner, state: State, why: &str) -> Result<Restored> {
+    // Nor may a reload change meanwhile who there is.
+    let _one_at_a_time = inner.reloading.lock().await;
     save(inner, &format!("before {why}")).await?;
     let cells = state.cells().to_vec();
+    let total = cells.len();
+    let schooling = &inner.fleet.schooling;
+    let replacing = schooling.replace();
+    // What is on its way to the disk comes before; until all is replaced nothing follows.
+    inner.ledger.flush().await;
     // What the document does not have must not come back with the next start.
     let had = current(inner).into_cells().into_iter().map(|cell| cell.key);
     let gone = had.filter(|key| cells.iter().all(|cell| cell.key != *key));
     let gone: Vec<String> = gone.collect();
-    let total = cells.len();
     let (mut known, bad) = learned::restore(cells);
-    inner.fleet.schooling.restore_topics(known.topics);
-    inner.learner.restore(known.ensembles);
+    schooling.restore_topics(known.topics);
+    inner.learner.restore(known.ensembles, unix_ms());
     inner.learner.experiments().restore(known.experiments);
     for cell in inner.fleet.cells() {
         let id = cell.deployment.load().id.clone();
         // What the document does not know begins anew: a state is whole.
-        cell.restore(known.deployments.remove(&id).unwrap_or_default());
+        let learned = known.deployments.remove(&id).unwrap_or_default();
+        schooling.resume(learned.ability.step());
+        cell.restore(learned).await;
     }
-    // Behind what is on its way to the disk.
-    inner.ledger.flush().await;
-    inner.ledger.forget(gone).await?;
+    let kept = builder::kept_cells(&inner.fleet, &inner.learner);
+    inner.ledger.replace_cells(kept, gone).await?;
+    drop(replacing);
     tracing::info!(digest = state.short(), why, "learned state replaced");
     Ok(Restored {
         digest: state.short(),

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Daemon, PATIENCE, Reply, World, chat, send};
+use support::{Daemon, PATIENCE, Reply, Rpc, World, chat, send};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};

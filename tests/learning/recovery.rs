@@ -86,3 +86,44 @@ async fn damaged_weights_are_set_aside_and_the_others_serve() {
         reply.body
     );
 }
+
+#[tokio::test]
+async fn what_a_rollback_forgot_stays_forgotten_over_restarts() {
+    let dir = TempDir::new().unwrap();
+    let toml = panel("adaptive", [says("Paris"), says("Paris"), says("Lyon")]);
+    let daemon = Daemon::start(dir.path(), &toml).await;
+    let state = async |daemon: &Daemon, params: Value| {
+        let mut rpc = Rpc::connect(&daemon.socket).await;
+        rpc.call("state", &params).await["result"].clone()
+    };
+    let learned = async |daemon: &Daemon| {
+        let status = daemon.get("/v1/status").await.unwrap().json();
+        let sources = status["deployments"][0]["quality"]["sources"].clone();
+        (
+            status["ensembles"]["panel"].clone(),
+            sources["user"].clone(),
+        )
+    };
+    let empty = state(&daemon, json!({ "action": "pin", "pinned": true })).await;
+    state(&daemon, json!({ "action": "pin", "pinned": false })).await;
+    rounds(daemon.http, 40, "Paris").await;
+    eventually("the weights are fitted", async || {
+        learned(&daemon).await.0["state"].is_string()
+    })
+    .await;
+    let back = json!({ "action": "rollback", "digest": empty["saved"][0]["digest"] });
+    assert_eq!(state(&daemon, back).await["refused"], json!([]));
+    // Killed at once: what came back is on the disk already.
+    drop(daemon);
+    let daemon = Daemon::start(dir.path(), &toml).await;
+    let (ensemble, judged) = learned(&daemon).await;
+    assert_eq!((&ensemble["state"], &judged), (&Value::Null, &Value::Null));
+    rounds(daemon.http, 5, "Paris").await;
+    drop(daemon);
+    let daemon = Daemon::start(dir.path(), &toml).await;
+    eventually("the rounds since are remembered", async || {
+        learned(&daemon).await.0["rounds"] != 0
+    })
+    .await;
+    assert_eq!(learned(&daemon).await.0["rounds"], 5);
+}

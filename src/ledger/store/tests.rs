@@ -516,7 +516,7 @@ fn a_judgement_that_nothing_was_learned_from_is_kept_and_does_not_count_as_the_f
             .record_feedback(&row(1).id, score, Some(0), "ann", 5, learning)
             .expect("in range")
     };
-    let truth = |store: &Store| store.ensembles(9).expect("readable")[0].1;
+    let truth = |store: &Store| store.ensembles(9, 0).expect("readable")[0].1;
     assert_eq!(judge(&mut store, 1.0, false), FeedbackOutcome::Recorded);
     assert_eq!(judge(&mut store, 1.0, false), FeedbackOutcome::Repeated);
     let kept = store.judged(9).expect("readable");
