@@ -7,7 +7,8 @@
 //! | `topics` | the callers' names for kinds of work that have a row |
 //! | `ensemble:<name>` | the weights and the calibration of an ensemble |
 //! | `experiment:<name>` | an experiment's evidence |
-//! | `pinned` | whether learning rests; not part of what is exported |
+//! | `retired` | the experiments that are configured no more, whoever left last at the end; not part of what is exported |
+//! | `pinned` | whether learning rests; likewise |
 //! | `forgotten` | the Unix millisecond up to which rounds of votes were forgotten; likewise |
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,9 @@ pub const PINNED: &str = "pinned";
 /// The key of the cell that says up to when rounds of votes were forgotten.
 pub const FORGOTTEN: &str = "forgotten";
 
+/// The key of the cell that names the experiments that are configured no more.
+pub const RETIRED: &str = "retired";
+
 /// Learned state as it came back.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -46,6 +50,8 @@ pub struct Learned {
     pub forgotten: i64,
     /// The evidence of each experiment.
     pub experiments: BTreeMap<String, experiment::State>,
+    /// Those that were configured no more, whoever left last at the end.
+    pub retired: Vec<String>,
 }
 
 /// What every deployment has learned.
@@ -121,6 +127,10 @@ fn restore_one(cell: &Cell, learned: &mut Learned) -> Result<(), String> {
     }
     if cell.key == FORGOTTEN {
         learned.forgotten = parse(payload)?;
+        return Ok(());
+    }
+    if cell.key == RETIRED {
+        learned.retired = parse(payload)?;
         return Ok(());
     }
     let (subject, rest) = cell.key.split_once(':').ok_or("the key names nothing")?;

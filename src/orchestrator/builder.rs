@@ -1,6 +1,6 @@
 //! From a configuration to a running orchestrator, and from one configuration to the next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -142,10 +142,12 @@ impl Builder {
         schooling.restore_topics(std::mem::take(&mut learned.topics));
         schooling.pin(learned.pinned);
         learner.restore(std::mem::take(&mut learned.ensembles), learned.forgotten);
-        learner.experiments().configure(
-            &config.experiments,
-            std::mem::take(&mut learned.experiments),
-        );
+        let kept = std::mem::take(&mut learned.experiments);
+        learner.experiments().remember(kept, &learned.retired);
+        let gone = experiment_keys(learner.experiments().configure(&config.experiments));
+        if let Err(error) = store.replace_cells(&[], &gone) {
+            tracing::warn!(%error, "the evidence of old experiments could not be deleted");
+        }
         let (source, taught) = (Arc::clone(&fleet), learner.clone());
         let cells = Arc::new(move || {
             // Half of one state and half of another must not come to the disk.
@@ -232,10 +234,15 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
     inner
         .catalogue
         .store(Arc::new(catalogue(&config, cells, routing)));
-    inner
-        .learner
-        .experiments()
-        .configure(&config.experiments, BTreeMap::new());
+    let experiments = inner.learner.experiments();
+    let gone = experiment_keys(experiments.configure(&config.experiments));
+    if !gone.is_empty() {
+        // Behind what is on its way to the disk.
+        inner.ledger.flush().await;
+        if let Err(error) = inner.ledger.replace_cells(Vec::new(), gone).await {
+            tracing::warn!(%error, "the evidence of old experiments could not be deleted");
+        }
+    }
     if limits(&old) != limits(&config) {
         inner.dispatcher.configure(limits(&config));
     }
@@ -368,7 +375,14 @@ pub(super) fn kept_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cell> 
         &fleet.schooling.is_pinned(),
     ));
     cells.extend(learned::named(learned::FORGOTTEN, &learner.forgotten()));
+    let retired = learner.experiments().retired();
+    cells.extend(learned::named(learned::RETIRED, &retired));
     cells
+}
+
+fn experiment_keys(names: Vec<String>) -> Vec<String> {
+    let key = |name| format!("experiment:{name}");
+    names.into_iter().map(key).collect()
 }
 
 /// Past ensembles that the votes' models go on from.
