@@ -6,6 +6,7 @@
 
 mod support;
 
+use quorate::ledger::{Cell, State};
 use serde_json::{Value, json};
 use support::{World, chat};
 
@@ -128,6 +129,77 @@ async fn an_exported_state_comes_back_and_one_that_was_touched_does_not() {
             world.deployment("a/m")["quality"]["sources"]["user"]["count"] == 1
         })
         .await;
+}
+
+#[tokio::test]
+async fn the_report_of_an_import_says_what_is_in_force_and_what_is_not() {
+    let world = world().await;
+    for _ in 0..3 {
+        let decision = decide(&world, "panel").await;
+        judge(&world, &decision).await;
+    }
+    assert!(world.orchestrator.fit("a/m+b/m+c/m").await);
+    let export = async |world: &World| {
+        let document = call(world, "state", json!({ "action": "export" })).await;
+        State::parse(document.to_string().as_bytes()).unwrap().0
+    };
+    let import = async |world: &World, cells: Vec<Cell>| {
+        let document: Value = serde_json::from_str(&State::new(cells).to_json(5)).unwrap();
+        call(
+            world,
+            "state",
+            json!({ "action": "import", "state": document }),
+        )
+        .await
+    };
+    let mine = export(&world).await;
+    let payload = |key: &str| {
+        let cell = mine.cells().iter().find(|cell| cell.key == key).unwrap();
+        cell.payload.clone()
+    };
+    let cell = |key: &str, payload: &str| Cell {
+        key: key.into(),
+        version: 1,
+        payload: payload.into(),
+    };
+    let mut cells = mine.cells().to_vec();
+    let model = payload("ensemble:a/m+b/m+c/m");
+    cells.extend([
+        cell(
+            "deployment:gone/m:tokens",
+            &payload("deployment:a/m:tokens"),
+        ),
+        cell("ensemble:a/m+gone/m", &model),
+        cell("experiment:gone", "{}"),
+        cell("pinned", "true"),
+        cell("weather", "\"fine\""),
+    ]);
+    // To one like it; what is one query's ensemble is known by its members.
+    let other = self::world().await;
+    let told = import(&other, cells.clone()).await;
+    assert_eq!(told["restored"], mine.cells().len(), "{told}");
+    assert_eq!(told["digest"], mine.short(), "{told}");
+    let unknown = [
+        "deployment:gone/m:tokens",
+        "ensemble:a/m+gone/m",
+        "experiment:gone",
+        "pinned",
+    ];
+    assert_eq!(told["unknown"], json!(unknown));
+    let refused = told["refused"].as_array().unwrap();
+    assert_eq!((refused.len(), &refused[0]["key"]), (1, &json!("weather")));
+    assert_eq!(told["unnamed"], 0);
+    let held = call(&other, "state", json!({ "action": "show" })).await;
+    assert_eq!(
+        (&held["digest"], &held["pinned"]),
+        (&told["digest"], &json!(false))
+    );
+    assert_eq!(export(&other).await, mine, "what is unknown is kept");
+
+    cells.extend((0..300).map(|at| cell(&format!("experiment:x{at}"), "{}")));
+    let told = import(&other, cells).await;
+    assert_eq!(told["unknown"].as_array().unwrap().len(), 100);
+    assert_eq!(told["unnamed"], 204);
 }
 
 #[tokio::test]

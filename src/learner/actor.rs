@@ -189,18 +189,20 @@ impl LearnerActor {
         }
     }
 
-    /// Publishes a model, unless the rounds that it was fitted to were forgotten meanwhile.
+    /// Publishes a model, unless the rounds that it was fitted to were forgotten meanwhile or there are too many.
     fn put_in_force(&self, era: u64, name: &str, course: &Course) -> bool {
         let _classes = self.shared.classes.lock();
-        let current = self.is_current(era);
-        if current {
+        let courses = self.shared.courses.load();
+        let fits = courses.len() < MOST_ENSEMBLES || courses.contains_key(name);
+        let taken = fits && self.is_current(era);
+        if taken {
             self.shared.courses.rcu(|courses| {
                 let mut courses = BTreeMap::clone(courses);
                 courses.insert(name.to_owned(), Arc::new(course.clone()));
                 courses
             });
         }
-        current
+        taken
     }
 
     fn fitted(&self, era: u64, name: String, course: Option<Box<Course>>, state: &mut State) {

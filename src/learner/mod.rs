@@ -31,7 +31,7 @@ pub use recent::Recent;
 use actor::Message;
 
 /// Ensembles whose votes are learned from; the votes of any further are only counted.
-const MOST_ENSEMBLES: usize = 256;
+pub(crate) const MOST_ENSEMBLES: usize = 256;
 
 /// One past ensemble.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,10 +210,11 @@ impl Learner {
     }
 
     /// Puts models in force that were kept, and forgets the rounds up to this Unix millisecond, that others were fitted
-    /// to: a fit under way is dropped, and a restart does not bring them back.
-    pub fn restore(&self, models: BTreeMap<String, Model>, forgotten: i64) {
+    /// to: a fit under way is dropped, and a restart does not bring them back. Of too many models the first are kept.
+    pub fn restore(&self, models: impl IntoIterator<Item = (String, Model)>, forgotten: i64) {
         let courses = models
             .into_iter()
+            .take(MOST_ENSEMBLES)
             .map(|(name, model)| (name, Arc::new(Course::new(model))));
         let courses = courses.collect();
         let mut classes = self.shared.classes.lock();

@@ -141,7 +141,10 @@ impl Builder {
             Learner::new("root/learner", Arc::clone(&schooling), learns_by_itself);
         schooling.restore_topics(std::mem::take(&mut learned.topics));
         schooling.pin(learned.pinned);
-        learner.restore(std::mem::take(&mut learned.ensembles), learned.forgotten);
+        let ensembles = std::mem::take(&mut learned.ensembles).into_iter();
+        let (configured, others): (Vec<_>, Vec<_>) =
+            ensembles.partition(|(name, _)| config.ensembles.contains_key(name));
+        learner.restore(configured.into_iter().chain(others), learned.forgotten);
         let kept = std::mem::take(&mut learned.experiments);
         learner.experiments().remember(kept, &learned.retired);
         let gone = experiment_keys(learner.experiments().configure(&config.experiments));

@@ -340,9 +340,18 @@ impl Catalogue {
             .sort_by_key(|candidate| candidate.state == State::Resting);
     }
 
+    /// Whether a name leads to somebody.
+    pub fn knows(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {
+        self.find(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn find(&self, name: &str) -> Option<(Vec<&Arc<Cell>>, Order)> {
         if name == "auto" && !self.cells.is_empty() {
-            return Ok((self.cells.iter().collect(), Order::Scored));
+            return Some((self.cells.iter().collect(), Order::Scored));
         }
         if let Some(alias) = self.aliases.get(name) {
             let ids = alias
@@ -350,10 +359,10 @@ impl Catalogue {
                 .iter()
                 .map(|id| DeploymentId::from(id.as_str()));
             let cells: Vec<&Arc<Cell>> = ids.filter_map(|id| self.get(&id)).collect();
-            return Ok((cells, alias.order));
+            return Some((cells, alias.order));
         }
         if let Some(cell) = self.get(&DeploymentId::from(name)) {
-            return Ok((vec![cell], Order::Listed));
+            return Some((vec![cell], Order::Listed));
         }
         // A bare model name, as clients of one vendor write it, means everyone who serves it.
         let serves = |cell: &&Arc<Cell>| {
@@ -366,11 +375,7 @@ impl Catalogue {
                 || deployment.model == name
         };
         let cells: Vec<&Arc<Cell>> = self.cells.iter().filter(serves).collect();
-        if cells.is_empty() {
-            Err(self.unknown(name))
-        } else {
-            Ok((cells, Order::Listed))
-        }
+        (!cells.is_empty()).then_some((cells, Order::Listed))
     }
 
     fn unknown(&self, name: &str) -> Error {
