@@ -259,7 +259,7 @@ fn deployment(model: &str, price: Option<Price>) -> Deployment {
         price,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
-        quality: 0.5,
+        quality: None,
         family: None,
     }
 }

@@ -245,7 +245,11 @@ impl Catalogue {
             let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
             let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
             let standing = outlook.standing(cell, at as u64, spot, place.row);
-            candidates.push(candidate(cell, standing, health));
+            let inherited = outlook.derived.pool.inherited(at);
+            candidates.push(Candidate {
+                inherited: (inherited > 0.0).then_some(inherited),
+                ..candidate(cell, standing, health)
+            });
             standings.push(standing);
         }
         if candidates.is_empty() {
@@ -474,6 +478,7 @@ fn candidate(cell: &Arc<Cell>, standing: Standing, health: Health) -> Candidate 
         interval: None,
         evidence: standing.spot.evidence,
         family: deployment.family.clone(),
+        inherited: None,
         expected: standing.expected,
         state,
         reason,

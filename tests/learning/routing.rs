@@ -137,3 +137,58 @@ async fn a_session_stays_with_its_deployment() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_new_deployment_begins_at_what_its_family_has_shown() {
+    let kin = ", family = \"kin\"";
+    let toml = [
+        provider("a", &says("x"), kin),
+        provider("b", &says("x"), ""),
+        provider("new", &says("x"), kin),
+        provider("plain", &says("x"), ""),
+        provider("told", &says("x"), &format!("{kin}, quality = 0.5")),
+    ];
+    let world = World::start(&toml.concat(), Vec::new()).await;
+    let mean = |id: &str| number(&world.deployment(id)["quality"]["mean"]);
+    assert_eq!(
+        mean("new/m"),
+        mean("plain/m"),
+        "nothing is known of anybody"
+    );
+    let one = |id: &str, score: f64| json!({ "deployment": id, "score": score, "source": "tests" });
+    let evidence = [one("a/m", 0.0), one("b/m", 1.0)];
+    let evidence: Vec<&Value> = std::iter::repeat_n(&evidence, 40).flatten().collect();
+    let mut rpc = world.rpc().await;
+    let params = json!({ "action": "evidence", "evidence": evidence });
+    assert_eq!(rpc.call("state", &params).await["result"]["taken"], 80);
+    world
+        .until("it is learned", async |w| {
+            ["a/m", "b/m"]
+                .iter()
+                .all(|id| w.deployment(id)["quality"]["sources"]["tests"]["count"] == 40)
+        })
+        .await;
+    assert!(
+        mean("new/m") < mean("plain/m") - 0.1,
+        "{} {}",
+        mean("new/m"),
+        mean("plain/m")
+    );
+    assert!(mean("new/m") > mean("a/m"));
+    assert_eq!(mean("told/m"), mean("plain/m"));
+    let plan = world.post("/v1/explain", &chat("auto", CITY)).await.json();
+    let candidates = plan["candidates"].as_array().unwrap();
+    let inherited: Vec<(&str, bool)> = candidates
+        .iter()
+        .map(|one| {
+            (
+                one["deployment"].as_str().unwrap(),
+                one["inherited"].is_number(),
+            )
+        })
+        .collect();
+    for (id, inherits) in inherited {
+        // The sibling inherits nothing: of nobody else of its family anything was seen.
+        assert_eq!(inherits, id == "new/m", "{plan}");
+    }
+}
