@@ -162,16 +162,7 @@ fn ability(mut ability: Ability) {
         );
         let other = Ability::default();
         let prior = Prior::default();
-        let pool = Pool::fit(&[
-            Member {
-                ability: &ability,
-                prior,
-            },
-            Member {
-                ability: &other,
-                prior,
-            },
-        ]);
+        let pool = Pool::fit(&[Member::new(&ability, prior), Member::new(&other, prior)]);
         for kind in [None, Some(0), Some(TASKS - 1)] {
             for spot in pool.spots(kind, Some(1)) {
                 let sound = spot.centre.is_finite() && spot.deviation > 0.0 && spot.reach > 0.0;

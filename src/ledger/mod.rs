@@ -109,7 +109,7 @@ impl Ledger {
         self.with_store(move |store| store.find(&id)).await
     }
 
-    /// Takes a judgement down; says whether it is new.
+    /// Takes a judgement down; says whether it is new. `learning`: whether a new one will be learned from.
     pub async fn feedback(
         &self,
         id: DecisionId,
@@ -117,14 +117,19 @@ impl Ledger {
         truth: Option<i64>,
         source: String,
         at: i64,
+        learning: bool,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| store.record_feedback(&id, score, truth, &source, at))
-            .await
+        self.with_store(move |store| {
+            store.record_feedback(&id, score, truth, &source, at, learning)
+        })
+        .await
     }
 
-    /// The ensembles decided last, the oldest first, with the group of answers known to be right.
-    pub async fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>> {
-        self.with_store(move |store| store.ensembles(n)).await
+    /// The ensembles decided last, after this Unix millisecond, the oldest first, with the group of answers known to
+    /// be right.
+    pub async fn ensembles(&self, n: usize, after: i64) -> Result<Vec<(DecisionRow, Option<i64>)>> {
+        self.with_store(move |store| store.ensembles(n, after))
+            .await
     }
 
     /// Saves a learned state, to go back to; `why` is for people.
@@ -139,9 +144,9 @@ impl Ledger {
             .await
     }
 
-    /// Removes cells of learned state that are no more.
-    pub async fn forget(&self, keys: Vec<String>) -> Result<()> {
-        self.with_store(move |store| store.delete_cells(&keys))
+    /// Writes cells of learned state at once, and removes those of the keys that are `gone`.
+    pub async fn replace_cells(&self, cells: Vec<Cell>, gone: Vec<String>) -> Result<()> {
+        self.with_store(move |store| store.replace_cells(&cells, &gone))
             .await
     }
 

@@ -189,7 +189,7 @@ pub struct Quarantined {
 /// What became of a judgement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedbackOutcome {
-    /// It is the source's first on this decision.
+    /// It is the source's first on this decision, or its first that is learned from.
     Recorded,
     /// The source said the same before; nothing changed.
     Repeated,

@@ -39,8 +39,8 @@ pub enum Message {
     Ended(Ended),
     /// An answer was judged.
     Judged(Judgement),
-    /// Learned state from elsewhere takes the place of its own.
-    Restored(Box<Snapshot>),
+    /// Learned state from elsewhere takes the place of its own; tells when it is published.
+    Restored(Box<Snapshot>, oneshot::Sender<()>),
     /// The cell holds a new configuration.
     Configured,
     /// See [`Heartbeat`].
@@ -463,25 +463,11 @@ impl Actor for ProviderActor {
                 self.publish(state);
             }
             Message::Judged(judgement) => self.judged(&judgement, state),
-            Message::Restored(learned) => {
-                let Snapshot {
-                    latency,
-                    ability,
-                    aptitude,
-                    sources,
-                    tokens,
-                    ..
-                } = *learned;
-                state.known = Snapshot {
-                    latency,
-                    ability,
-                    aptitude,
-                    sources,
-                    tokens,
-                    ..state.known.clone()
-                };
+            Message::Restored(learned, done) => {
+                state.known = state.known.with_learned(*learned);
                 self.publish(state);
                 self.cell.schooling.changed();
+                let _ = done.send(());
             }
             Message::Configured => {
                 state.known.disabled = None;

@@ -176,9 +176,16 @@ impl Cell {
         let _ = self.address.send(Message::Judged(judgement));
     }
 
-    /// Takes over learned state from elsewhere, in place of its own.
-    pub fn restore(&self, learned: Snapshot) {
-        let _ = self.address.send(Message::Restored(Box::new(learned)));
+    /// Takes over learned state from elsewhere, in place of its own, and returns when it is published.
+    pub async fn restore(&self, learned: Snapshot) {
+        let (reply, done) = oneshot::channel();
+        let message = Message::Restored(Box::new(learned.clone()), reply);
+        if self.address.send(message).is_err() || done.await.is_err() {
+            // Nobody is there; the next actor begins with what is published.
+            let known = self.snapshot.load().with_learned(learned);
+            self.snapshot.store(Arc::new(known));
+            self.schooling.changed();
+        }
     }
 
     #[doc(hidden)]

@@ -25,10 +25,21 @@ pub struct Deployment {
     pub limits: Limits,
     /// How long its provider may be silent.
     pub timeouts: Timeouts,
-    /// How good it is believed to be before anything is learned, 0..=1.
-    pub quality: f64,
-    /// Models of one family make the same mistakes; ensembles take that into account.
+    /// How good it is believed to be before anything is learned, 0..=1; `None` if nobody said.
+    pub quality: Option<f64>,
+    /// Models of one family make the same mistakes; ensembles take that into account. One of which nobody said how
+    /// good it is begins at what its family has shown.
     pub family: Option<String>,
+}
+
+/// How good a model is believed to be of which nobody said anything.
+const UNKNOWN_QUALITY: f64 = 0.5;
+
+impl Deployment {
+    /// What is believed of it before anything is learned, 0..=1.
+    pub fn expected_quality(&self) -> f64 {
+        self.quality.unwrap_or(UNKNOWN_QUALITY)
+    }
 }
 
 /// What a deployment can do. Everything is assumed unless the operator says otherwise, since a wrong guess

@@ -95,6 +95,26 @@ impl Snapshot {
         self.breaker.pass().filter(|_| calm)
     }
 
+    /// The same with what another has learned: health and counts stay.
+    pub fn with_learned(&self, learned: Self) -> Self {
+        let Self {
+            latency,
+            ability,
+            aptitude,
+            sources,
+            tokens,
+            ..
+        } = learned;
+        Self {
+            latency,
+            ability,
+            aptitude,
+            sources,
+            tokens,
+            ..self.clone()
+        }
+    }
+
     /// Whether it can be asked at `now`.
     pub fn health(&self, now: Duration) -> Health {
         if let Some(why) = &self.disabled {

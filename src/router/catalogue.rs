@@ -12,6 +12,7 @@ use crate::ensembler::merge::Strategy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
 use crate::learning::aptitude::Traits;
+use crate::learning::chance::word;
 use crate::learning::{Bounds, Spot};
 use crate::provider::{Cell, Health};
 use crate::query::{Lane, Query, TaskKind};
@@ -253,7 +254,11 @@ impl Catalogue {
             let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
             let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
             let standing = outlook.standing(cell, at as u64, spot, place.row);
-            candidates.push(candidate(cell, standing, health));
+            let inherited = outlook.derived.pool.inherited(at);
+            candidates.push(Candidate {
+                inherited: (inherited > 0.0).then_some(inherited),
+                ..candidate(cell, standing, health)
+            });
             standings.push(standing);
         }
         if candidates.is_empty() {
@@ -359,9 +364,18 @@ impl Catalogue {
         }
     }
 
+    /// Whether a name leads to somebody.
+    pub fn knows(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {
+        self.find(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn find(&self, name: &str) -> Option<(Vec<&Arc<Cell>>, Order)> {
         if name == "auto" && !self.cells.is_empty() {
-            return Ok((self.cells.iter().collect(), Order::Scored));
+            return Some((self.cells.iter().collect(), Order::Scored));
         }
         if let Some(alias) = self.aliases.get(name) {
             let ids = alias
@@ -369,10 +383,10 @@ impl Catalogue {
                 .iter()
                 .map(|id| DeploymentId::from(id.as_str()));
             let cells: Vec<&Arc<Cell>> = ids.filter_map(|id| self.get(&id)).collect();
-            return Ok((cells, alias.order));
+            return Some((cells, alias.order));
         }
         if let Some(cell) = self.get(&DeploymentId::from(name)) {
-            return Ok((vec![cell], Order::Listed));
+            return Some((vec![cell], Order::Listed));
         }
         // A bare model name, as clients of one vendor write it, means everyone who serves it.
         let serves = |cell: &&Arc<Cell>| {
@@ -385,11 +399,7 @@ impl Catalogue {
                 || deployment.model == name
         };
         let cells: Vec<&Arc<Cell>> = self.cells.iter().filter(serves).collect();
-        if cells.is_empty() {
-            Err(self.unknown(name))
-        } else {
-            Ok((cells, Order::Listed))
-        }
+        (!cells.is_empty()).then_some((cells, Order::Listed))
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -488,6 +498,7 @@ fn candidate(cell: &Arc<Cell>, standing: Standing, health: Health) -> Candidate 
         interval: None,
         evidence: standing.spot.evidence,
         family: deployment.family.clone(),
+        inherited: None,
         expected: standing.expected,
         state,
         reason,
@@ -502,13 +513,8 @@ fn traits(query: &Query) -> Option<Traits> {
 
 /// A seed for one query's draws: the same for the same id.
 fn seed(seed: u64, id: &str) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     // JSON's readers in other languages hold 53 bits exactly.
-    u64::from_le_bytes(first) >> 11
+    word(&[&seed.to_le_bytes(), id.as_bytes()]) >> 11
 }
 
 /// The chosen one first, then the best. A deployment whose breaker waits for a probe goes before all others, or it

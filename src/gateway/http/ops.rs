@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Asked, Body, chat, typed};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,7 +65,10 @@ pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
 
 /// Reads a judgement.
 pub(in crate::gateway) fn parse_feedback(body: &[u8]) -> Result<Feedback> {
-    serde_json::from_slice(body).map_err(|error| {
+    // Of an array, serde would take the entries for the fields in their order.
+    let object: serde_json::Result<Map<String, Value>> = serde_json::from_slice(body);
+    let read = object.and_then(|object| serde_json::from_value(Value::Object(object)));
+    read.map_err(|error| {
         let message =
             format!(
             "expected {{\"decision\": text, one of \"score\": 0..1, \"thumb\": up or down, \"chosen\": member, \"reference\": text; \
