@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -10,12 +11,18 @@ use crate::support::{Daemon, World, chat};
 use crate::users::{End, judge};
 use crate::world::{end, world};
 
-/// Half a second of words.
 const TEXT: &str = "one two three four five six seven eight nine ten";
-const DOUBLE: &str = "[admission]\nper_user = 50\n[[providers]]\nname = \"double\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n\
-                      script = { answer = \"one two three four five six seven eight nine ten\", chunk_ms = 50 }\n";
-/// The streams' part of the defaults, a hundredth as long; the breaker is open for 300 ms instead of 30 s.
-const SHORT: &str = "[resilience]\nfirst_token_timeout = \"1s\"\nidle_timeout = \"600ms\"\n[resilience.breaker]\nopen_for = \"300ms\"\n";
+/// Two seconds between two deltas and to the first, where the defaults are 60 and 120 s, and half a second of open
+/// time where it is 30.
+const SHORT: &str = "[resilience]\nfirst_token_timeout = \"2s\"\nidle_timeout = \"2s\"\n[resilience.breaker]\nopen_for = \"500ms\"\n";
+
+/// A word every `chunk_ms`.
+fn double(chunk_ms: u64) -> String {
+    format!(
+        "[admission]\nper_user = 50\n[[providers]]\nname = \"double\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n\
+         script = {{ answer = \"{TEXT}\", chunk_ms = {chunk_ms} }}\n"
+    )
+}
 
 struct Processes {
     world: World,
@@ -26,8 +33,8 @@ struct Processes {
 
 async fn processes() -> Processes {
     let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    let east = Daemon::start(dirs[0].path(), DOUBLE).await;
-    let west = Daemon::start(dirs[1].path(), DOUBLE).await;
+    let east = Daemon::start(dirs[0].path(), &double(100)).await;
+    let west = Daemon::start(dirs[1].path(), &double(0)).await;
     let url = |daemon: &Daemon| format!("http://{}/v1", daemon.http);
     let world = world(SHORT, &url(&east), &url(&west)).await;
     Processes {
@@ -38,8 +45,8 @@ async fn processes() -> Processes {
     }
 }
 
-/// Eight queries at once, every second of them streamed; `strike` comes when all of them are about half way.
-async fn eight_at_once(world: &World, strike: impl AsyncFnOnce()) -> Vec<(End, String)> {
+/// Eight queries at once, every second of them streamed.
+async fn ask_eight(world: &World) -> Vec<(End, String)> {
     let queries = (0..8).map(async |user| {
         let streamed = user % 2 == 1;
         let mut request = chat("fast", "?");
@@ -49,35 +56,37 @@ async fn eight_at_once(world: &World, strike: impl AsyncFnOnce()) -> Vec<(End, S
         let by = reply.header("x-quorate-model").to_owned();
         (judge(&reply, TEXT, streamed), by)
     });
+    join_all(queries).await
+}
+
+/// The same, and a signal to east while all of them are being answered.
+async fn ask_eight_and(signal: &str, world: &World, east: &Daemon) -> Vec<(End, String)> {
     let strike = async {
         world
             .until("all are being answered", async |world| world.in_use() == 8)
             .await;
         sleep(Duration::from_millis(200)).await;
-        strike().await;
+        east.signal(signal);
     };
-    let (ends, ()) = tokio::join!(futures_util::future::join_all(queries), strike);
-    ends
+    tokio::join!(ask_eight(world), strike).0
 }
 
-/// Those that were streamed were cut, and the others answered by west.
-fn half_cut(ends: &[(End, String)], why: &str) {
+/// What had begun was cut, and everything else answered by west.
+fn cut_or_by_west(ends: &[(End, String)], why: &str) {
     for (at, (end, by)) in ends.iter().enumerate() {
-        if at % 2 == 1 {
-            assert!(
-                matches!(end, End::Cut { kind, .. } if kind == why),
-                "{end:?}"
-            );
-            assert_eq!(by, "east/m1");
-        } else {
-            assert_eq!((end, by.as_str()), (&End::Answered, "west/m1"));
+        match end {
+            End::Answered => assert_eq!(by, "west/m1"),
+            End::Cut { kind, .. } => assert_eq!((at % 2, &**kind, &**by), (1, why, "east/m1")),
+            End::Refused(_) => panic!("{end:?}"),
         }
     }
+    let cut = |(end, _): &(End, String)| matches!(end, End::Cut { .. });
+    assert!(ends.iter().any(cut), "{ends:?}");
 }
 
 /// All were answered, by west.
 async fn all_by_west(world: &World) {
-    for (end, by) in eight_at_once(world, async || ()).await {
+    for (end, by) in ask_eight(world).await {
         assert_eq!((end, by.as_str()), (End::Answered, "west/m1"));
     }
 }
@@ -91,8 +100,8 @@ async fn a_process_killed_in_the_middle_of_its_answers_is_told_of_where_one_had_
         _west,
         _dirs,
     } = processes().await;
-    let ends = eight_at_once(&world, async || east.signal("KILL")).await;
-    half_cut(&ends, "truncated");
+    let ends = ask_eight_and("KILL", &world, &east).await;
+    cut_or_by_west(&ends, "truncated");
     east.ended().await;
     all_by_west(&world).await;
     end(world, 16).await;
@@ -107,15 +116,15 @@ async fn a_process_frozen_in_the_middle_of_its_answers_is_given_up_and_taken_bac
         _west,
         _dirs,
     } = processes().await;
-    let ends = eight_at_once(&world, async || east.signal("STOP")).await;
-    half_cut(&ends, "timeout");
+    let ends = ask_eight_and("STOP", &world, &east).await;
+    cut_or_by_west(&ends, "timeout");
     all_by_west(&world).await;
     assert_ne!(world.deployment("east/m1")["breaker"], "closed");
     east.signal("CONT");
     let until = Instant::now() + Duration::from_secs(10);
     let mut asked = 16;
     loop {
-        let ends = eight_at_once(&world, async || ()).await;
+        let ends = ask_eight(&world).await;
         asked += ends.len();
         assert!(
             ends.iter().all(|(end, _)| *end == End::Answered),

@@ -18,21 +18,21 @@ fn hanging() -> Behaviour {
 }
 
 /// The longest a first token may take by what was learned: three times the p99, at least 1 s.
-fn patience(pair: &Pair, what: &str) -> Duration {
-    let p99 = learned(&pair.world, "east/m1", what)["p99"]
+fn patience(pair: &Pair) -> Duration {
+    let p99 = learned(&pair.world, "east/m1", "ttft")["p99"]
         .as_f64()
         .unwrap();
     Duration::from_secs_f64((3.0 * p99).max(1.0))
 }
 
 /// What the machine may add to a promised timeout.
-const SLACK: Duration = Duration::from_secs(1);
+const SLACK: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn no_user_of_a_stream_waits_longer_than_the_learned_patience() {
     let pair = Pair::start("", well(20), well(20)).await;
     let before = eight_ask(&pair.world, "fast", Form::Streamed, 100).await;
-    let patience = patience(&pair, "ttft");
+    let patience = patience(&pair);
     pair.east.behave(hanging()).await;
     let seen = eight_for(&pair.world, "fast", Form::Streamed, fault() * 2).await;
     assert_eq!(failures("silent", &seen), 0);
@@ -72,17 +72,26 @@ async fn within_five_seconds_no_whole_answer_is_asked_of_an_upstream_that_fell_s
     let met = pair.east.stats().calls;
     let later = eight_for(&pair.world, "fast", Form::Whole, fault()).await;
     assert_eq!(failures("later", &later), 0);
-    let longest = first
-        .iter()
-        .chain(&later)
-        .map(|one| one.took)
-        .max()
-        .unwrap();
     let met_later = pair.east.stats().calls - met;
-    println!("{met_later} queries met it later, longest wait {longest:?}");
+    println!("{met_later} queries met it later");
     assert_eq!(met_later, 0);
-    assert!(longest <= patience(&pair, "total") + SLACK, "{longest:?}");
     pair.end(before.len() + first.len() + later.len()).await;
+}
+
+/// The length of a whole answer is not known from those before it. Under paused time.
+#[tokio::test(start_paused = true)]
+#[ignore = "after twenty short answers every long one is given up after 10 s, by everybody, at each retry"]
+async fn a_long_whole_answer_is_waited_for_though_all_before_it_were_short() {
+    let essay = json!({ "answer": "long", "latency_ms": 60_000 });
+    let script = json!({ "latency_ms": 500, "by_prompt": { "essay": essay } });
+    let orchestrator = doubles(script.clone(), script).await;
+    for model in ["east/m1", "west/m1"] {
+        for _ in 0..25 {
+            orchestrator.ask(Query::new(model, "?")).await.unwrap();
+        }
+    }
+    let answer = orchestrator.ask(Query::new("m1", "an essay, please")).await;
+    assert_eq!(answer.unwrap().content(), "long");
 }
 
 /// Under paused time, so that the defaults cost nothing.
@@ -124,10 +133,10 @@ async fn who_accepts_and_never_reads_is_left_alone_and_taken_back() {
     pair.end(during.len() + after.len()).await;
 }
 
-/// With half a second between two deltas where the default is 60 s.
+/// With a second between two deltas where the default is 60 s.
 #[tokio::test]
 async fn who_falls_silent_in_the_middle_is_an_error_event_and_whole_answers_come_from_another() {
-    let toml = "[resilience]\nidle_timeout = \"500ms\"\nfirst_token_timeout = \"500ms\"\n\
+    let toml = "[resilience]\nidle_timeout = \"1s\"\nfirst_token_timeout = \"1s\"\n\
                 [resilience.breaker]\nmin_calls = 1000\n";
     let stalling = Behaviour {
         fault: Fault::StallAfter(3),
@@ -142,7 +151,7 @@ async fn who_falls_silent_in_the_middle_is_an_error_event_and_whole_answers_come
             End::Cut { kind, .. } => assert!(one.streamed && kind == "timeout", "{one:?}"),
             End::Refused(_) => panic!("{one:?}"),
         }
-        assert!(one.took < Duration::from_millis(500) + SLACK, "{one:?}");
+        assert!(one.took < Duration::from_secs(1) + SLACK, "{one:?}");
     }
     assert_eq!(pair.failed(), pair.east.stats().faults);
     pair.end(seen.len()).await;

@@ -86,12 +86,9 @@ async fn who_asks_only_for_the_unreachable_is_told_so_with_a_502() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let refusing = format!("http://{}/v1", gone.local_addr().unwrap());
     drop(gone);
-    let world = world(
-        "[resilience]\nretries = 0\n",
-        "http://nowhere.invalid/v1",
-        &refusing,
-    )
-    .await;
+    // No retries, and a breaker that lets us ask on.
+    let toml = "[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 1000\n";
+    let world = world(toml, "http://nowhere.invalid/v1", &refusing).await;
     for model in ["east/m1", "west/m1", "fast", "auto"] {
         for streamed in [false, true] {
             let seen = ask(&world, model, "u", "?", streamed).await;

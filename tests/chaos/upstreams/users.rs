@@ -21,7 +21,6 @@ pub enum Form {
 /// What became of one question.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub asked: Instant,
     pub took: Duration,
     pub streamed: bool,
     pub status: u16,
@@ -54,7 +53,6 @@ pub async fn ask(world: &World, model: &str, user: &str, text: &str, streamed: b
     let asked = Instant::now();
     let reply = world.post("/v1/chat/completions", &request).await;
     Seen {
-        asked,
         took: asked.elapsed(),
         streamed,
         status: reply.status,
