@@ -63,7 +63,9 @@ async fn ask_eight(world: &World) -> Vec<(End, String)> {
 async fn ask_eight_and(signal: &str, world: &World, east: &Daemon) -> Vec<(End, String)> {
     let strike = async {
         world
-            .until("all are being answered", async |world| world.in_use() == 8)
+            .until("all are being answered", async |_| {
+                east.metric("quorate_permits_in_use").await == 8.0
+            })
             .await;
         sleep(Duration::from_millis(200)).await;
         east.signal(signal);
