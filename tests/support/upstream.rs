@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What an upstream does. Shares are of all calls, 0 to 1, spread evenly and not at random, so that two runs see the
@@ -46,6 +46,8 @@ pub struct Behaviour {
     pub text: String,
     /// Answer with the last message of the request instead of `text`.
     pub echo: bool,
+    /// Calls answered at once; the others wait in the order they came. 0: any number.
+    pub at_once: usize,
     /// Calls answered with `status`.
     pub error_share: f64,
     pub status: u16,
@@ -110,6 +112,7 @@ impl Default for Behaviour {
                    takes and not what it says."
                 .into(),
             echo: false,
+            at_once: 0,
             error_share: 0.0,
             status: 500,
             retry_after: None,
@@ -366,6 +369,7 @@ struct Plan {
     whole: Bytes,
     error: Bytes,
     words: Vec<Bytes>,
+    places: Option<Semaphore>,
 }
 
 impl Plan {
@@ -382,6 +386,7 @@ impl Plan {
                 &error.to_string(),
             ),
             words: words(&behaviour.text),
+            places: (behaviour.at_once > 0).then(|| Semaphore::new(behaviour.at_once)),
             behaviour,
             version,
         }
@@ -797,6 +802,13 @@ async fn answer(shared: &Shared, plan: &Plan, wire: &mut Wire, body: &[u8]) -> R
         shared.begin(400);
         let error = json!({"error": {"message": "the body is no chat request", "type": "invalid_request_error"}});
         return wire.send(&response(400, "", &error.to_string())).await;
+    };
+    let _place = match &plan.places {
+        Some(places) => tokio::select! {
+            place = places.acquire() => place.ok(),
+            () = gone(&wire.tcp, &mut wire.inbox) => return Err(End::Gone),
+        },
+        None => None,
     };
     let fate = shared.fate(b);
     match fate {
