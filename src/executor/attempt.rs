@@ -61,8 +61,9 @@ const SUSPICIOUS: Duration = Duration::from_secs(5);
 /// What an upstream may send before it says anything.
 const LONGEST_OPENING: usize = 1 << 20;
 
-/// How long to wait for the first sign of an answer.
-fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
+/// How long to wait for the first sign of an answer. The `last` to be asked is given more time: nobody else would be
+/// faster, and an answer may be longer, or thought about for longer, than any before.
+fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool, last: bool) -> Duration {
     let (learned, floor, most) = if stream {
         (&latency.ttft, IMPATIENT[0], timeouts.first_token)
     } else {
@@ -70,6 +71,8 @@ fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
     };
     let p99 = learned.quantile(0.99);
     match p99.filter(|_| learned.evidence() >= EVIDENCE) {
+        _ if last && !stream => timeouts.answer,
+        None if last => timeouts.answer.max(most),
         Some(p99) => Duration::from_secs_f64(PATIENCE * p99).clamp(floor.min(most), most),
         None => most,
     }
@@ -108,11 +111,11 @@ pub(super) async fn attempt(
         let tokens = query
             .estimated_input_tokens()
             .saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
-        let guard = cell.admit(tokens, wait, deadline).await?;
+        let mut guard = cell.admit(tokens, wait, deadline).await?;
         let (patience, suspicious) = {
             let snapshot = cell.snapshot.load();
             let latency = &snapshot.latency;
-            let patience = patience(&deployment.timeouts, latency, stream);
+            let patience = patience(&deployment.timeouts, latency, stream, wait);
             (patience, suspicious(patience, latency))
         };
         let started = Instant::now();
@@ -125,6 +128,7 @@ pub(super) async fn attempt(
         let first = first_sign(cell, call, started + patience, deadline);
         match first.await {
             Ok(first) => {
+                guard.heard();
                 commit(
                     first,
                     guard,

@@ -82,6 +82,8 @@ struct Trail {
     attempts: Vec<Attempt>,
     errors: Vec<Error>,
     elsewhere: Duration,
+    /// Whom this round called and did not only ask for leave.
+    called: Vec<Arc<Cell>>,
 }
 
 impl Trail {
@@ -97,6 +99,11 @@ impl Trail {
                 .map(|upstream| upstream.status),
             error: error.map(|error| error.message().to_owned()),
         });
+    }
+
+    /// Whether this round called it, and did not only ask for leave.
+    fn called(&self, cell: &Arc<Cell>) -> bool {
+        self.called.iter().any(|called| Arc::ptr_eq(called, cell))
     }
 
     /// Notes how a call ended.
@@ -153,12 +160,17 @@ impl Executor {
         let mut trail = Trail::default();
         let mut alive: Vec<Arc<Cell>> = candidates.to_vec();
         let mut pause = None;
-        for round in 0..=policy.retries {
+        // Rounds in which somebody was called, and all rounds.
+        let (mut called, mut round) = (0, 0);
+        while called <= policy.retries && round < MOST_ROUNDS {
             if round > 0 {
+                // A call that our own limits held back was none, and is not paid for.
                 let now = self.epoch.elapsed();
                 alive.retain(|cell| {
-                    self.retries
-                        .withdraw(cell, policy.retry_ratio, RETRY_FLOOR, now)
+                    !trail.called(cell)
+                        || self
+                            .retries
+                            .is_affordable(cell, policy.retry_ratio, RETRY_FLOOR, now)
                 });
                 if alive.is_empty()
                     || !self
@@ -168,6 +180,7 @@ impl Executor {
                     break;
                 }
             }
+            let before = std::mem::take(&mut trail.called);
             let mut again = Vec::new();
             let mut soonest: Option<Duration> = None;
             for (index, cell) in alive.iter().enumerate() {
@@ -178,7 +191,15 @@ impl Executor {
                         RETRY_FLOOR,
                         self.epoch.elapsed(),
                     );
-                } else {
+                } else if before.iter().any(|called| Arc::ptr_eq(called, cell)) {
+                    // Paid for when it is made: most retries end with the first candidate.
+                    let now = self.epoch.elapsed();
+                    if !self
+                        .retries
+                        .withdraw(cell, policy.retry_ratio, RETRY_FLOOR, now)
+                    {
+                        continue;
+                    }
                     telemetry::retried();
                 }
                 let turn = Turn {
@@ -206,6 +227,9 @@ impl Executor {
                     }
                     Err(error) => {
                         let kind = error.kind();
+                        if !(kind == ErrorKind::RateLimited && error.upstream().is_none()) {
+                            trail.called.push(Arc::clone(cell));
+                        }
                         if kind.retryable() {
                             again.push(Arc::clone(cell));
                             // The cool-down that the same answer started is up to a tenth longer.
@@ -219,6 +243,8 @@ impl Executor {
                     }
                 }
             }
+            called += u32::from(!trail.called.is_empty());
+            round += 1;
             alive = again;
             pause = soonest;
             if alive.is_empty() {
@@ -361,11 +387,17 @@ impl Budgets {
         self.with(cell, ratio, floor, |budget| budget.deposit(now));
     }
 
+    fn is_affordable(&self, cell: &Cell, ratio: f64, floor: u32, now: Duration) -> bool {
+        self.with(cell, ratio, floor, |budget| budget.left(now) > 0)
+    }
+
     fn withdraw(&self, cell: &Cell, ratio: f64, floor: u32, now: Duration) -> bool {
         self.with(cell, ratio, floor, |budget| budget.try_withdraw(now))
     }
 }
 
+/// Rounds of one query at most, those in which our own limits held everybody back included.
+const MOST_ROUNDS: u32 = 20;
 /// Retries a window allows to traffic too thin for its share to be one.
 const RETRY_FLOOR: u32 = 10;
 /// The same for hedges.

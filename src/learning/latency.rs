@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// What a sample's weight is multiplied by with each later one: a memory of about 200 samples.
 const KEEP: f64 = 0.995;
+/// What a new call weighs in the mean of late.
+const FRESH: f64 = 0.1;
 /// The shortest time told apart, in seconds; anything shorter counts as this.
 const SHORTEST: f64 = 1e-5;
 /// The longest time told apart, in seconds; anything longer counts as this.
@@ -129,6 +131,9 @@ pub struct Latency {
     pub per_token: Decayed,
     /// Whole calls, in seconds.
     pub total: Decayed,
+    /// The mean of whole calls of late, in seconds; 0 while there was none.
+    #[serde(default)]
+    late: f64,
 }
 
 impl Latency {
@@ -137,6 +142,12 @@ impl Latency {
     /// time to the first.
     pub fn observe(&mut self, ttft: Option<Duration>, total: Duration, output_tokens: Option<u32>) {
         self.total.observe(total.as_secs_f64());
+        let seconds = total.as_secs_f64().clamp(SHORTEST, LONGEST);
+        self.late += if self.late > 0.0 {
+            FRESH * (seconds - self.late)
+        } else {
+            seconds
+        };
         if let Some(ttft) = ttft {
             self.ttft.observe(ttft.as_secs_f64());
         }
@@ -147,6 +158,22 @@ impl Latency {
             self.per_token
                 .observe(writing.as_secs_f64() / f64::from(later));
         }
+    }
+
+    /// The mean of whole calls of late, in seconds: it follows a change within tens of calls, where the distribution
+    /// remembers hundreds. `None` if nothing is known.
+    pub fn recent(&self) -> Option<f64> {
+        if self.late > 0.0 {
+            Some(self.late)
+        } else {
+            self.total.mean()
+        }
+    }
+
+    /// How many times as long calls take of late as they did on the whole; 1 while nothing is known.
+    pub fn drift(&self) -> f64 {
+        let whole = self.total.mean().filter(|mean| *mean > 0.0);
+        whole.map_or(1.0, |mean| self.recent().unwrap_or(mean) / mean)
     }
 
     /// The expected time of a whole call, in seconds: to the first token and then by the token where
@@ -169,6 +196,10 @@ impl Latency {
             ("latency.total", &mut self.total),
         ];
         let mut reset = Vec::new();
+        if !(0.0..=LONGEST).contains(&self.late) {
+            self.late = 0.0;
+            reset.push("latency.late".to_owned());
+        }
         for (name, cell) in cells {
             if !cell.is_valid() {
                 *cell = Decayed::default();

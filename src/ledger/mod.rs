@@ -96,7 +96,7 @@ impl Ledger {
         let batch = {
             let mut rows = self.shared.rows.lock();
             rows.push(row);
-            rows.len() % BATCH == 0
+            rows.len().is_multiple_of(BATCH)
         };
         if batch {
             let _ = self.address.send(Message::Batch);

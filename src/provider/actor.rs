@@ -20,8 +20,10 @@ use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::learning::aptitude::Traits;
 use crate::learning::{self, Latency, Observation, Outcome};
-use crate::resilience::{Aimd, Cooldown, RateLimit, Signal, Ticket, Transition, Verdict};
-use crate::supervisor::{ChildSpec, Heartbeat};
+use crate::resilience::{
+    Aimd, BreakerState, Cooldown, RateLimit, Signal, Ticket, Transition, Verdict,
+};
+use crate::supervisor::{ChildSpec, Heartbeat, task};
 use crate::telemetry;
 
 /// What a provider actor is told.
@@ -43,6 +45,8 @@ pub enum Message {
     Restored(Box<Snapshot>, oneshot::Sender<()>),
     /// The cell holds a new configuration.
     Configured,
+    /// A connection came about again.
+    Reachable,
     /// See [`Heartbeat`].
     Ping(Instant),
     /// Panic, to test what happens then.
@@ -179,6 +183,8 @@ pub(super) struct State {
     requests: Option<RateLimit>,
     tokens: Option<RateLimit>,
     waiting: VecDeque<(u32, oneshot::Sender<Result<Guard>>)>,
+    /// The last failure was that no connection came about.
+    unconnected: bool,
 }
 
 impl ProviderActor {
@@ -307,7 +313,11 @@ impl ProviderActor {
                 match evidence(error) {
                     Evidence::Unwell => {
                         known.calls.failed += 1;
-                        Verdict::Failure
+                        state.unconnected = error.kind() == ErrorKind::Connect;
+                        match error.kind() {
+                            ErrorKind::Connect | ErrorKind::Timeout => Verdict::Unreachable,
+                            _ => Verdict::Failure,
+                        }
                     }
                     Evidence::Busy(after) => {
                         known.calls.rate_limited += 1;
@@ -408,6 +418,22 @@ impl ProviderActor {
         }
     }
 
+    /// Tries a connection while the breaker is open because none came about.
+    fn knock(&self, state: &State) {
+        let open = state.known.breaker.state(self.cell.now()) == BreakerState::Open;
+        if !(open && state.unconnected) {
+            return;
+        }
+        let reachable = self.cell.provider.load().is_reachable();
+        let address = self.cell.address.clone();
+        // Ends within the time that connecting may take.
+        task::spawn(async move {
+            if reachable.await {
+                let _ = address.send(Message::Reachable);
+            }
+        });
+    }
+
     fn publish(&self, state: &State) {
         self.cell.snapshot.store(Arc::new(state.known.clone()));
     }
@@ -432,6 +458,7 @@ impl Actor for ProviderActor {
             requests,
             tokens,
             waiting: VecDeque::new(),
+            unconnected: false,
         };
         self.limit(&state);
         Ok(state)
@@ -478,8 +505,13 @@ impl Actor for ProviderActor {
                 self.serve_waiting(state);
                 self.publish(state);
             }
+            Message::Reachable => {
+                state.known.breaker.hasten(self.cell.now());
+                self.publish(state);
+            }
             Message::Ping(at) => {
                 telemetry::mailbox_delay(&self.path, at.elapsed());
+                self.knock(state);
                 // Time alone moves a breaker from open to half-open: let the gauge follow.
                 let deployment = self.cell.deployment.load();
                 telemetry::breaker_state(

@@ -1,7 +1,7 @@
 //! What everybody holds of a deployment: how to reach its actor, and what the actor last published.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::actor::{Ended, Judgement, Message, Report};
-use super::{Deployment, Provider, Schooling, Snapshot};
+use super::{Deployment, Health, Provider, Schooling, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::resilience::{BreakerConfig, Ticket};
 use crate::supervisor::Address;
@@ -32,8 +32,17 @@ pub struct Cell {
     /// Its metrics.
     pub(super) meters: telemetry::DeploymentMeters,
     places: Places,
+    /// Calls that have given no sign of life yet.
+    unheard: AtomicU32,
+    /// When a call last gave one, or began where none was unheard; milliseconds since the epoch.
+    sign: AtomicU64,
     epoch: Instant,
 }
+
+/// So many calls without a sign of life are not one long answer.
+const QUIET_CALLS: u32 = 3;
+/// … after at least so long.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Who may call at once. Taken without asking the actor while there is room and nobody waits.
 struct Places {
@@ -78,6 +87,8 @@ impl Cell {
             schooling,
             address: Address::vacant(),
             places,
+            unheard: AtomicU32::new(0),
+            sign: AtomicU64::new(0),
             epoch,
         })
     }
@@ -103,6 +114,31 @@ impl Cell {
     /// Takes a place for one more call, if there is one.
     pub(super) fn occupy(self: &Arc<Self>) -> Option<Place> {
         self.places.take().then(|| Place(Arc::clone(self)))
+    }
+
+    fn give_sign(&self) {
+        let now = self.now().as_millis() as u64;
+        self.sign.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether it can be asked now. Besides what its actor knows, this sees at once that several calls are under way
+    /// and none has given a sign of life for far longer than usual.
+    pub fn health(&self) -> Health {
+        let snapshot = self.snapshot.load();
+        let health = snapshot.health(self.now());
+        if health != Health::Ready || self.unheard.load(Ordering::Relaxed) < QUIET_CALLS {
+            return health;
+        }
+        let sign = Duration::from_millis(self.sign.load(Ordering::Relaxed));
+        let quiet = self.now().saturating_sub(sign);
+        let latency = &snapshot.latency;
+        let usual = latency.ttft.quantile(0.99).or(latency.total.quantile(0.99));
+        let longest = (3.0 * usual.unwrap_or(0.0)).max(QUIET.as_secs_f64());
+        if quiet.as_secs_f64() < longest {
+            return health;
+        }
+        let why = format!("no sign of life for {:.1} s", quiet.as_secs_f64());
+        Health::Resting { why, rest: QUIET }
     }
 
     /// So many calls may run at once from now on, and so many callers wait for a place.
@@ -218,19 +254,32 @@ pub struct Guard {
     ticket: Ticket,
     tokens: u32,
     began: Duration,
+    heard: bool,
     report: Report,
 }
 
 impl Guard {
     pub(super) fn new(place: Place, ticket: Ticket, tokens: u32) -> Self {
         let cell = Arc::clone(&place.0);
+        if cell.unheard.fetch_add(1, Ordering::Relaxed) == 0 {
+            cell.give_sign();
+        }
         Self {
             place: Some(place),
             ticket,
             tokens,
             began: cell.now(),
+            heard: false,
             report: Report::Neutral,
             cell,
+        }
+    }
+
+    /// The call gave a sign of life.
+    pub(crate) fn heard(&mut self) {
+        if !std::mem::replace(&mut self.heard, true) {
+            self.cell.unheard.fetch_sub(1, Ordering::Relaxed);
+            self.cell.give_sign();
         }
     }
 
@@ -249,6 +298,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let in_flight = self.cell.in_flight();
         drop(self.place.take());
+        self.heard();
         let report = std::mem::replace(&mut self.report, Report::Neutral);
         self.cell.meters.attempt_ended(match &report {
             Report::Success { .. } => None,

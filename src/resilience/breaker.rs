@@ -1,7 +1,8 @@
 //! Circuit breaker: closed, open, half-open.
 //!
-//! 1. Closed, every call passes. Results of the last `window` are counted; once there are `min_calls`
-//!    of them and `failure_ratio` failed, the breaker trips.
+//! 1. Closed, every call passes. The breaker trips after `min_calls` failures in a row, whatever went well
+//!    before; one that leaves no doubt (no connection, no sign of an answer) counts twice. It also trips
+//!    when `failure_ratio` of the last `window` failed, once there are five times `min_calls` results.
 //! 2. Open, nothing passes for `open_for`, doubled with each trip in a row up to `open_max`.
 //! 3. Half-open, up to `probes` calls are out at once. The first success closes, the first failure
 //!    trips again, and so does a probe that has said nothing by `probe_deadline`.
@@ -18,12 +19,16 @@ use super::{doubled, scale, unit};
 /// More probes than this are never out at once, whatever the configuration says.
 pub const MAX_PROBES: usize = 8;
 
+/// The ratio means something from so many times `min_calls` results on: of ten calls to a deployment that fails three in
+/// ten, five fail once in seven times.
+const RATIO_CALLS: u32 = 5;
+
 /// What a breaker is told by its operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerConfig {
     /// How far back results count. Default 60 s.
     pub window: Duration,
-    /// Results needed within the window before the ratio means anything. Default 10.
+    /// Failures in a row that trip; five times as many results give the ratio a meaning. Default 10.
     pub min_calls: u32,
     /// Share of failures that trips, above 0 to 1. Default 0.5.
     pub failure_ratio: f64,
@@ -89,6 +94,8 @@ impl BreakerState {
 pub enum TripReason {
     /// Too many failures within the window.
     FailureRatio,
+    /// Too many failures in a row.
+    InARow,
     /// A probe failed.
     ProbeFailed,
     /// A probe did not report in time.
@@ -100,6 +107,7 @@ impl TripReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FailureRatio => "failure_ratio",
+            Self::InARow => "in_a_row",
             Self::ProbeFailed => "probe_failed",
             Self::ProbeDeadline => "probe_deadline",
         }
@@ -124,6 +132,8 @@ pub enum Verdict {
     Success,
     /// It is to blame.
     Failure,
+    /// It is to blame, and in a way that does not come and go: there was no connection, or no sign of an answer.
+    Unreachable,
     /// Nothing is learned: cancelled, the caller's fault, a rate signal, or nobody reported.
     Neutral,
 }
@@ -178,6 +188,8 @@ pub struct Breaker {
     phase: Phase,
     /// Calls and failures.
     window: Window<12>,
+    /// Failures in a row, and when the last of them was.
+    row: (u32, Duration),
     /// Counts changes of state.
     generation: u64,
     /// Counts probes, so that a ticket handed in twice does not free the slot of another.
@@ -202,6 +214,7 @@ impl Breaker {
                 since: Duration::ZERO,
             },
             window: Window::new(Duration::ZERO),
+            row: (0, Duration::ZERO),
             generation: 0,
             serial: 0,
             trips: 0,
@@ -264,6 +277,13 @@ impl Breaker {
         })
     }
 
+    /// Ends the open time: something else has shown that the deployment may be back.
+    pub fn hasten(&mut self, now: Duration) {
+        if let Phase::Open { until } = &mut self.phase {
+            *until = now.min(*until);
+        }
+    }
+
     /// Asks to make a call.
     pub fn admit(&mut self, config: &BreakerConfig, now: Duration) -> Result<Ticket, Rejected> {
         while self.advance(config, now).is_some() {}
@@ -320,17 +340,30 @@ impl Breaker {
                     self.window = Window::new(config.window);
                 }
                 self.window
-                    .add([1, u32::from(verdict == Verdict::Failure)], now);
+                    .add([1, u32::from(verdict != Verdict::Success)], now);
+                let (row, last) = self.row;
+                let fresh = now.saturating_sub(last) < config.window;
+                let row = if fresh { row } else { 0 };
+                self.row = match verdict {
+                    Verdict::Success | Verdict::Neutral => (0, now),
+                    Verdict::Failure => (row.saturating_add(1), now),
+                    Verdict::Unreachable => (row.saturating_add(2), now),
+                };
                 let calm = now.saturating_sub(*since) >= config.window;
-                let trips = self.calls(now) >= config.min_calls.max(1)
-                    && self.failure_rate(now) >= config.failure_ratio;
-                if !trips {
+                let min_calls = config.min_calls.max(1);
+                let reason = if self.row.0 >= min_calls {
+                    TripReason::InARow
+                } else if self.calls(now) >= min_calls.saturating_mul(RATIO_CALLS)
+                    && self.failure_rate(now) >= config.failure_ratio
+                {
+                    TripReason::FailureRatio
+                } else {
                     return None;
-                }
+                };
                 if calm {
                     self.trips = 0;
                 }
-                Some(self.trip(config, TripReason::FailureRatio, now, jitter))
+                Some(self.trip(config, reason, now, jitter))
             }
             (Phase::HalfOpen { probes, .. }, Some(serial)) => {
                 let slot = probes
@@ -345,7 +378,7 @@ impl Breaker {
                         self.window = Window::new(config.window);
                         Some(self.enter(Phase::Closed { since: now }, None))
                     }
-                    Verdict::Failure => {
+                    Verdict::Failure | Verdict::Unreachable => {
                         Some(self.trip(config, TripReason::ProbeFailed, now, jitter))
                     }
                 }
@@ -394,6 +427,7 @@ impl Breaker {
     fn enter(&mut self, phase: Phase, reason: Option<TripReason>) -> Transition {
         let from = self.phase.state();
         self.phase = phase;
+        self.row = (0, Duration::ZERO);
         self.generation += 1;
         Transition {
             from,

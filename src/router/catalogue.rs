@@ -238,7 +238,7 @@ impl Catalogue {
         let mut excluded = Vec::new();
         for cell in cells {
             let deployment = cell.deployment.load();
-            let health = cell.snapshot.load().health(cell.now());
+            let health = cell.health();
             let missing = deployment.capabilities.missing(&needs, stream);
             let reason = missing.or(match health {
                 Health::Disabled(ref why) => Some(format!("disabled: {why}")),
@@ -318,11 +318,15 @@ impl Catalogue {
             .collect();
         let everybody: Vec<usize> = (0..standings.len()).collect();
         let eligible = if ready.is_empty() { everybody } else { ready };
+        // Where nobody is judged, exploring teaches nothing but speed.
+        let judged = eligible.iter().any(|at| standings[*at].spot.evidence > 0.0);
+        let share = self.bounds.share * if judged { 1.0 } else { 0.5 };
         let mut basis = Basis {
             seed: seed(self.seed, query.id.as_str()),
             weights: self.weights,
             bounds: Bounds {
                 explore: self.bounds.explore && query.lane != Lane::Urgent && !in_session,
+                share,
                 ..self.bounds
             },
             credit: self.policy.credit(plan.place),
@@ -469,8 +473,11 @@ impl Outlook<'_> {
         let expected = Expectation {
             quality: 0.0,
             seconds: match params.max_tokens {
-                Some(_) => snapshot.latency.expected_total(Some(output)),
-                None => snapshot.latency.total.mean(),
+                Some(_) => snapshot
+                    .latency
+                    .expected_total(Some(output))
+                    .map(|seconds| seconds * snapshot.latency.drift()),
+                None => snapshot.latency.recent(),
             },
             dollars: deployment.price.map(|price| price.of(usage)),
             failure_rate: snapshot.breaker.failure_rate(cell.now()),

@@ -113,7 +113,7 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("resilience.hedge", "true"),
     ("resilience.hedge_budget", "0.06"),
     ("resilience.idle_timeout", "'61s'"),
-    ("resilience.retries", "3"),
+    ("resilience.retries", "4"),
     ("resilience.retry_budget", "0.3"),
     ("routing.classify", "false"),
     ("routing.cost", "0.4"),

@@ -45,7 +45,7 @@ fn the_defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn half_of_ten_calls_failing_trips_and_nine_calls_never_do() {
+fn ten_failures_in_a_row_trip_and_nine_never_do() {
     let mut breaker = Breaker::new();
     for _ in 0..9 {
         assert_eq!(call(&mut breaker, Verdict::Failure, secs(1)), None);
@@ -54,13 +54,57 @@ fn half_of_ten_calls_failing_trips_and_nine_calls_never_do() {
     let expected = Transition {
         from: BreakerState::Closed,
         to: BreakerState::Open,
-        reason: Some(TripReason::FailureRatio),
+        reason: Some(TripReason::InARow),
     };
     assert_eq!(trip, Some(expected));
     assert_eq!(rest(&mut breaker, secs(1)), secs(30));
     assert_eq!(rest(&mut breaker, secs(21)), secs(10));
     assert_eq!(breaker.failure_rate(secs(1)), 1.0);
     assert_eq!(breaker.calls(secs(1)), 10);
+}
+
+#[test]
+fn half_of_fifty_calls_failing_trips_whatever_their_order() {
+    let mut breaker = Breaker::new();
+    let mut trips = (0..50).filter_map(|n| {
+        let verdict = if n % 2 == 0 {
+            Verdict::Success
+        } else {
+            Verdict::Failure
+        };
+        call(&mut breaker, verdict, secs(1)).map(|step| (n, step.reason))
+    });
+    assert_eq!(trips.next(), Some((49, Some(TripReason::FailureRatio))));
+}
+
+#[test]
+fn five_calls_in_a_row_that_reach_nobody_trip_however_well_the_last_minute_went() {
+    let mut breaker = Breaker::new();
+    for _ in 0..1000 {
+        call(&mut breaker, Verdict::Success, secs(1));
+    }
+    for _ in 0..4 {
+        assert_eq!(call(&mut breaker, Verdict::Unreachable, secs(2)), None);
+    }
+    call(&mut breaker, Verdict::Success, secs(2));
+    for _ in 0..4 {
+        assert_eq!(call(&mut breaker, Verdict::Unreachable, secs(2)), None);
+    }
+    let trip = call(&mut breaker, Verdict::Unreachable, secs(2)).expect("tripped");
+    assert_eq!(trip.reason, Some(TripReason::InARow));
+}
+
+#[test]
+fn an_open_time_can_be_ended_and_a_closed_breaker_does_not_mind() {
+    let mut breaker = tripped(secs(1));
+    breaker.hasten(secs(3));
+    assert_eq!(breaker.state(secs(3)), BreakerState::HalfOpen);
+    assert_eq!(
+        call(&mut breaker, Verdict::Success, secs(3)).map(|step| step.to),
+        Some(BreakerState::Closed)
+    );
+    breaker.hasten(secs(4));
+    assert_eq!(breaker.state(secs(4)), BreakerState::Closed);
 }
 
 #[test]

@@ -25,7 +25,6 @@ async fn slowed(model: &str) -> (Pair, Vec<Seen>, usize) {
 }
 
 #[tokio::test]
-#[ignore = "a tenth of the queries explores whoever is not the best, slow or not"]
 async fn who_becomes_ten_times_slower_has_less_than_a_tenth_of_the_answers_after_a_hundred() {
     for model in NAMES {
         let (pair, seen, asked) = slowed(model).await;
@@ -37,7 +36,6 @@ async fn who_becomes_ten_times_slower_has_less_than_a_tenth_of_the_answers_after
 }
 
 #[tokio::test]
-#[ignore = "the mean that routing goes by remembers two hundred samples"]
 async fn who_was_slow_and_is_fast_again_regains_its_share() {
     for model in NAMES {
         let (pair, _, asked) = slowed(model).await;

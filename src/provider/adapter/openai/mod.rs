@@ -139,6 +139,11 @@ impl Provider for OpenAiProvider {
         }
         .boxed()
     }
+
+    fn is_reachable(&self) -> BoxFuture<'static, bool> {
+        let endpoint = Arc::clone(&self.0);
+        async move { endpoint.upstream.is_reachable().await }.boxed()
+    }
 }
 
 impl Endpoint {

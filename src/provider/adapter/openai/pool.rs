@@ -228,6 +228,18 @@ impl Upstream {
         self.idle.lock().retain_mut(keep);
     }
 
+    /// Whether a connection comes about; it is kept.
+    pub async fn is_reachable(self: &Arc<Self>) -> bool {
+        match self.connect().await {
+            Ok(Taken::Line(line)) => {
+                self.give_back(line);
+                true
+            }
+            Ok(Taken::Multiplexed(_)) => true,
+            Err(_) => false,
+        }
+    }
+
     async fn connect(self: &Arc<Self>) -> Result<Taken> {
         let late = |_| {
             let (to, limit) = (self.authority(), self.connect_timeout);
