@@ -112,6 +112,7 @@ impl State {
 
 fn write(store: &mut Store, rows: &[DecisionRow], cells: &[Cell]) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
+    store.in_place().map_err(|error| said(&error))?;
     if !rows.is_empty() {
         store.append(rows).map_err(|error| said(&error))?;
     }
@@ -164,7 +165,7 @@ impl LedgerActor {
         tokio::task::spawn_blocking(move || {
             let mut store = shared.store.lock();
             let written = write(&mut store, &rows, &cells);
-            if prune {
+            if prune && written.is_ok() {
                 forget_old(&mut store, &settings);
             }
             drop(store);
@@ -177,7 +178,7 @@ impl LedgerActor {
 
     fn written(&self, outcome: Result<usize, (String, Vec<DecisionRow>)>, state: &mut State) {
         state.writing = false;
-        telemetry::ledger_wrote(outcome.is_ok());
+        telemetry::ledger_wrote(outcome.is_ok(), self.shared.in_memory.is_none());
         let mut failure = self.shared.failure.lock();
         match outcome {
             Ok(rows) => {
@@ -193,6 +194,7 @@ impl LedgerActor {
                 // Tried again with the next batch, and nothing of the learned state counts as saved.
                 rows.append(&mut state.rows);
                 state.rows = rows;
+                telemetry::ledger_pending(self.shared.pending.load(Ordering::Relaxed));
                 state.saved_cells.clear();
                 for waiting in state.waiting.drain(..) {
                     let _ = waiting.send(());
@@ -214,6 +216,7 @@ impl Actor for LedgerActor {
     ) -> Result<State, ActorProcessingErr> {
         // Rows that were on their way to an earlier incarnation are lost with its mailbox.
         self.shared.pending.store(0, Ordering::Relaxed);
+        telemetry::ledger_wrote(true, self.shared.in_memory.is_none());
         let now = Instant::now();
         Ok(State {
             settings,
@@ -245,7 +248,8 @@ impl Actor for LedgerActor {
         match message {
             Message::Record(row) => {
                 state.rows.push(*row);
-                if state.rows.len() >= BATCH {
+                // While the disk refuses only the timer tries again, and not every row.
+                if state.rows.len() >= BATCH && self.shared.failure.lock().is_none() {
                     self.start_write(&myself, state, false);
                 }
             }
