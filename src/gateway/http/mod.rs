@@ -85,7 +85,7 @@ pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loo
                         let origin = Origin::Tcp(peer.ip());
                         task::spawn(serve(stream, Bytes::new(), origin, entry));
                     }
-                    Err(error) => accept_failed("http", &error).await,
+                    Err(error) => accept_failed("http", &error, &doors).await,
                 }
             }
         })
@@ -93,8 +93,10 @@ pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loo
 }
 
 /// Out of descriptors, most likely: a pause lets connections end, where a tight loop would not.
-pub(super) async fn accept_failed(listener: &'static str, error: &std::io::Error) {
-    tracing::warn!(listener, %error, "a connection could not be accepted");
+pub(super) async fn accept_failed(listener: &'static str, error: &std::io::Error, doors: &Doors) {
+    if doors.may_complain() {
+        tracing::warn!(listener, %error, "connections cannot be accepted, they wait");
+    }
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod clock;
+mod descriptors;
 mod disk;
 mod kill;
 mod place;
