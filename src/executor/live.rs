@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::panicked;
+use super::contained::Contained;
 use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, ToolCallDelta, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Guard, Report};
@@ -17,7 +18,7 @@ use crate::query::ToolCall;
 
 pub(super) struct Live {
     opening: VecDeque<Delta>,
-    rest: BoxStream<'static, Result<Delta>>,
+    rest: Contained<Deltas>,
     guard: Option<Guard>,
     started: Instant,
     ttft: Duration,
@@ -74,7 +75,7 @@ pub(super) fn record_usage(span: &tracing::Span, usage: Option<Usage>) {
 impl Live {
     pub fn new(
         opening: Vec<Delta>,
-        rest: Deltas,
+        rest: Contained<Deltas>,
         guard: Guard,
         started: Instant,
         idle: Duration,

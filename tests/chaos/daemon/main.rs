@@ -8,11 +8,13 @@
     reason = "a test's tasks end with its runtime"
 )]
 
+mod actors;
 mod clock;
 mod descriptors;
 mod disk;
 mod kill;
 mod place;
+mod providers;
 #[path = "../../support/mod.rs"]
 mod support;
 
