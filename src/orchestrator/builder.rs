@@ -230,9 +230,9 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
         .await?;
     let after = ids(&cells);
     let routing = Arc::clone(&inner.catalogue.load().policy);
-    inner
-        .catalogue
-        .store(Arc::new(catalogue(&config, cells, routing)));
+    let chosen_from = catalogue(&config, cells.clone(), routing);
+    inner.catalogue.store(Arc::new(chosen_from));
+    inner.fleet.retire_all_but(&cells);
     inner
         .learner
         .experiments()

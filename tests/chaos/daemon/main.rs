@@ -15,6 +15,7 @@ mod disk;
 mod kill;
 mod place;
 mod providers;
+mod reload;
 #[path = "../../support/mod.rs"]
 mod support;
 
