@@ -9,6 +9,7 @@
 )]
 
 mod actors;
+mod clients;
 mod clock;
 mod descriptors;
 mod disk;
@@ -16,8 +17,10 @@ mod kill;
 mod place;
 mod providers;
 mod reload;
+mod soak;
 #[path = "../../support/mod.rs"]
 mod support;
+mod upstream;
 
 /// `short`, or `long` where QUORATE_CHAOS asks for the long form.
 fn so_much<T>(short: T, long: T) -> T {
