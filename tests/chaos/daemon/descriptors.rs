@@ -6,9 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::place::{Place, Watched, post, until};
+use super::place::{Place, Watched, post, status, until};
 use super::provider;
-use super::support::{PATIENCE, Reply, chat_stream};
+use super::support::{PATIENCE, Reply, Rpc, chat, chat_stream};
+use super::upstream::Endless;
 
 const CANNOT: &str = "connections cannot be accepted";
 
@@ -26,8 +27,10 @@ async fn connect(place: &Place) -> TcpStream {
 
 #[tokio::test]
 async fn without_descriptors_new_connections_wait_and_running_streams_end_well() {
-    let place = Place::new("", &providers());
+    let (_upstream, address) = Endless::start().await;
+    let place = Place::new("", &(providers() + &Endless::provider(address)));
     let daemon = place.start_in(&["sh", "-c"], "ulimit -n 64").await;
+    let mut rpc = Rpc::connect(&daemon.socket).await;
     let watched = Watched::new(&daemon);
     place.assert_well(&daemon, "east/m1").await;
     let before = watched.descriptors();
@@ -46,6 +49,13 @@ async fn without_descriptors_new_connections_wait_and_running_streams_end_well()
     }
     until("it is told", async || place.said(CANNOT) > 0).await;
     assert!(watched.descriptors() >= 63, "all of them are in use");
+    // Who is in and needs an upstream is told to come again; the upstream is not to blame.
+    for _ in 0..12 {
+        let reply = rpc.call("ask", &chat("endless/m1", "?")).await;
+        let error = &reply["error"]["data"]["quorate"];
+        assert_eq!(error["kind"], "overloaded", "{reply}");
+        assert!(error["retry_after_ms"].is_u64(), "{reply}");
+    }
     // Somebody who comes now waits.
     let mut late = connect(&place).await;
     late.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -69,6 +79,10 @@ async fn without_descriptors_new_connections_wait_and_running_streams_end_well()
         .unwrap();
     assert_eq!(&said, b"HTTP/1.1 200");
     drop(late);
+    for deployment in status(&daemon).await["deployments"].as_array().unwrap() {
+        assert_eq!(deployment["calls"]["failed"], 0, "{deployment}");
+        assert_eq!(deployment["breaker"], "closed", "{deployment}");
+    }
     watched.until_descriptors_are_back(before).await;
     place.assert_well(&daemon, "east/m1").await;
 }
