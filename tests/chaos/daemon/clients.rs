@@ -207,7 +207,7 @@ async fn pipelined_requests_are_answered_each_once_and_in_their_order() {
     let script = "{ echo = true, by_prompt = { slow = { latency_ms = 60 } } }";
     let place = Place::new("", &provider("east", script));
     let daemon = place.start().await;
-    let text = |n: usize| format!("{n} {}", if n % 3 == 0 { "slow" } else { "fast" });
+    let text = |n: usize| format!("{n} {}", if n.is_multiple_of(3) { "slow" } else { "fast" });
     let mut all = Vec::new();
     for n in 0..COUNT {
         all.extend(request(&chat("east/m1", &text(n))));
