@@ -172,6 +172,21 @@ async fn bodies_up_to_the_limit_are_served_larger_ones_are_told_so_and_memory_co
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_before_it_has_written_all_is_told_why_it_is_too_much() {
+    let toml = provider("east", "{ answer = \"Paris\" }");
+    let place = Place::new("max_body = \"4MB\"", &toml);
+    let daemon = place.start().await;
+    let mut stream = TcpStream::connect(place.http).await.unwrap();
+    let body = chat("east/m1", &"x".repeat(30_000_000));
+    stream.write_all(&request(&body)).await.expect("no reset");
+    let mut said = [0; 12];
+    stream.read_exact(&mut said).await.expect("no reset");
+    assert_eq!(&said, b"HTTP/1.1 413");
+    drop(stream);
+    place.assert_well(&daemon, "east/m1").await;
+}
+
+#[tokio::test]
 async fn an_endless_line_is_refused_at_the_limit_and_takes_no_more_memory() {
     let place = Place::new("", &provider("east", "{ answer = \"Paris\" }"));
     let daemon = place.start().await;

@@ -88,6 +88,9 @@ fn works(program: &str, args: &[&str]) -> Result<(), String> {
 #[tokio::test]
 async fn a_disk_that_takes_no_byte_costs_no_answer_and_is_told_once() {
     let place = place();
+    // Seldom enough to tell the timer's tries from others.
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    std::fs::write(&place.config, text.replace("20ms", "1s")).unwrap();
     // Without the trap the kernel ends who writes past the limit.
     let daemon = place.start_in(&["sh", "-c"], "trap '' XFSZ").await;
     ask(&daemon, 10).await;
@@ -107,7 +110,7 @@ async fn a_disk_that_takes_no_byte_costs_no_answer_and_is_told_once() {
         ask(&daemon, many).await;
     }
     let tries = daemon.metric("quorate_ledger_errors_total").await - before;
-    let ticks = began.elapsed().as_secs_f64() / 0.02 + 5.0;
+    let ticks = began.elapsed().as_secs_f64() + 3.0;
     assert!(tries <= ticks, "{tries} tries in {ticks} intervals");
     let pending = so_much(1, 5) * many + 10;
     until("the rows that wait are counted", async || {
