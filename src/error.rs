@@ -48,10 +48,14 @@ pub enum ErrorKind {
     NoCandidate,
     /// The caller is not who it says, or the upstream refused our credential.
     Auth,
+    /// The caller is known, and may not do this.
+    Forbidden,
     /// A budget or an account's credit is used up.
     Quota,
     /// The request is wrong.
     Invalid,
+    /// The request is larger than the door lets in.
+    TooLarge,
     /// The prompt is longer than the model's context.
     ContextLength,
     /// The upstream refused to answer because of the content.
@@ -86,8 +90,10 @@ impl ErrorKind {
             Self::BreakerOpen => "breaker-open",
             Self::NoCandidate => "no-candidate",
             Self::Auth => "auth",
+            Self::Forbidden => "forbidden",
             Self::Quota => "quota",
             Self::Invalid => "invalid",
+            Self::TooLarge => "too-large",
             Self::ContextLength => "context-length",
             Self::ContentFilter => "content-filter",
             Self::Unsupported => "unsupported",

@@ -189,8 +189,8 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
     let reply = post(&world, CHAT, body(2001)).await;
     assert_refused(
         &reply,
-        400,
-        "invalid",
+        413,
+        "too-large",
         "larger than 2000 bytes",
         "with its length",
     );
@@ -200,7 +200,7 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
     let chunks = "400\r\n".to_owned() + &"x".repeat(0x400) + "\r\n";
     let said = exchange(&world, format!("{chunked}{chunks}{chunks}0\r\n\r\n")).await;
     assert!(
-        said.starts_with("HTTP/1.1 400") && said.contains("larger than 2000 bytes"),
+        said.starts_with("HTTP/1.1 413") && said.contains("larger than 2000 bytes"),
         "{said}"
     );
     assert_well(&world).await;
@@ -258,6 +258,27 @@ async fn a_wrong_head_is_refused_with_the_status_http_has_for_it() {
         let answered: Vec<u16> = answers.map(|answer| answer[..3].parse().unwrap()).collect();
         assert_eq!(answered, statuses, "{shown:?}: {said}");
         assert_well(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_one() {
+    let world = world().await;
+    for (wrong, path, right) in [
+        ("GET", CHAT, "POST"),
+        ("PUT", "/v1/feedback", "POST"),
+        ("DELETE", "/v1/models", "GET"),
+        ("POST", "/v1/models/east/m1", "GET"),
+        ("POST", "/metrics", "GET"),
+    ] {
+        let request = hyper::Request::builder().method(wrong).uri(path);
+        let request = request.header("host", "localhost").body("{}".into());
+        let reply = world.send(request.unwrap()).await.unwrap();
+        assert_eq!(
+            (reply.status, reply.header("allow")),
+            (405, right),
+            "{path}"
+        );
     }
 }
 
@@ -586,6 +607,22 @@ async fn a_wrong_or_absent_key_opens_nothing_and_is_not_repeated() {
         "a lane above the key's",
     );
     world.until_all_returned().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_known_and_may_not_is_forbidden_and_not_unknown() {
+    let hash = quorate::gateway::auth::hash("qk-right");
+    let toml = format!("[[keys]]\nuser = \"alice\"\nhash = \"{hash}\"\n");
+    let world = World::start(&toml, Vec::new()).await;
+    for path in ["/v1/status", "/metrics"] {
+        let request = hyper::Request::get(path).header("authorization", "Bearer qk-right");
+        let request = request
+            .header("host", "localhost")
+            .body(bytes::Bytes::new().into());
+        let reply = world.send(request.unwrap()).await.unwrap();
+        assert_refused(&reply, 403, "forbidden", "admin = true", path);
+        assert_eq!(world.get(path).await.status, 401, "{path}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
+use super::contained::Contained;
 use super::live::{self, Live};
 use crate::answer::{Answer, Delta, Deltas};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,7 +46,7 @@ impl Committed {
 )]
 enum First {
     Whole(Answer),
-    Stream(Vec<Delta>, Deltas),
+    Stream(Vec<Delta>, Contained<Deltas>),
 }
 
 /// Learned latencies count as known from this many samples on.
@@ -159,9 +160,10 @@ async fn first_sign(
 ) -> Result<First> {
     let provider = Arc::clone(&cell.provider.load());
     let work = AssertUnwindSafe(async move {
-        match provider.call(call).await? {
+        match Contained::new(provider.call(call)).await? {
             Outcome::Whole(answer) => Ok(First::Whole(answer)),
-            Outcome::Stream(mut deltas) => {
+            Outcome::Stream(deltas) => {
+                let mut deltas = Contained::new(deltas);
                 let mut opening = Vec::new();
                 let mut size = 0;
                 loop {

@@ -11,6 +11,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::attempt::panicked;
+use super::contained::Contained;
 use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, ToolCallDelta, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::provider::{Guard, Report};
@@ -18,7 +19,7 @@ use crate::query::ToolCall;
 
 pub(super) struct Live {
     opening: VecDeque<Delta>,
-    rest: Deltas,
+    rest: Contained<Deltas>,
     guard: Option<Guard>,
     started: Instant,
     ttft: Duration,
@@ -78,7 +79,7 @@ pub(super) fn record_usage(span: &tracing::Span, usage: Option<Usage>) {
 impl Live {
     pub fn new(
         opening: Vec<Delta>,
-        rest: Deltas,
+        rest: Contained<Deltas>,
         guard: Guard,
         started: Instant,
         idle: Duration,
@@ -167,7 +168,7 @@ impl Stream for Live {
             return Poll::Ready(Some(Ok(this.seen(delta))));
         }
         let rest = &mut this.rest;
-        let polled = catch_unwind(AssertUnwindSafe(|| rest.as_mut().poll_next(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| rest.poll_next_unpin(cx)));
         let error = match polled {
             Ok(Poll::Ready(Some(Ok(delta)))) => {
                 this.waiting = None;

@@ -6,8 +6,10 @@
 //!
 //! - `attempt`: one call to one deployment, up to its first semantic delta.
 //! - `live`: a stream past that point.
+//! - `contained`: a provider that panics while it is dropped.
 
 mod attempt;
+mod contained;
 mod live;
 
 use std::sync::Arc;

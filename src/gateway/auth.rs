@@ -89,13 +89,13 @@ impl Caller {
     /// Whether it may see what others do.
     ///
     /// # Errors
-    /// [`Auth`](ErrorKind::Auth) if not.
+    /// [`Forbidden`](ErrorKind::Forbidden) if not.
     pub fn check_admin(&self) -> Result<()> {
         if self.admin {
             return Ok(());
         }
         let message = "this needs a key with admin = true";
-        Err(Error::new(ErrorKind::Auth, message))
+        Err(Error::new(ErrorKind::Forbidden, message))
     }
 
     /// The user a query runs as, given the request's own advisory `user`.
@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn only_an_admins_key_sees_what_others_do() {
         let caller = shown(Some("Bearer qk-secret")).unwrap();
-        assert!(caller.check_admin().is_err());
+        let refused = caller.check_admin().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Forbidden);
         assert!(Caller::peer(1000).check_admin().is_ok());
     }
 

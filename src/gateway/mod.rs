@@ -21,9 +21,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::Server;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,9 +58,24 @@ pub(crate) struct Doors {
     /// True once somebody asked for the end over the socket.
     pub asked_to_stop: watch::Sender<bool>,
     open: AtomicUsize,
+    /// When the log was last told that somebody could not come in.
+    complained: Mutex<Option<Instant>>,
 }
 
+/// A flood of connections fills no log: of those that cannot come in, it is told this often.
+const COMPLAINTS: Duration = Duration::from_secs(10);
+
 impl Doors {
+    /// Whether the log may be told that somebody could not come in.
+    fn may_complain(&self) -> bool {
+        let mut complained = self.complained.lock();
+        let due = complained.is_none_or(|at| at.elapsed() >= COMPLAINTS);
+        if due {
+            *complained = Some(Instant::now());
+        }
+        due
+    }
+
     /// The limits in force.
     pub fn server(&self) -> Server {
         self.orchestrator.config().server.clone()
@@ -76,7 +93,9 @@ impl Doors {
         let limit = self.orchestrator.config().server.max_connections;
         if self.open.fetch_add(1, Ordering::Relaxed) >= limit {
             self.open.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(listener, limit, "too many connections, one refused");
+            if self.may_complain() {
+                tracing::warn!(listener, limit, "too many connections, some are refused");
+            }
             return None;
         }
         telemetry::connections(listener, 1.0);
@@ -141,6 +160,7 @@ impl Gateway {
             closing: watch::Sender::new(false),
             asked_to_stop: watch::Sender::new(false),
             open: AtomicUsize::new(0),
+            complained: Mutex::default(),
         };
         Ok(Self {
             doors: Arc::new(doors),
@@ -201,8 +221,8 @@ impl Gateway {
         doors.closing.send_replace(true);
         let patience = doors.server().shutdown_timeout;
         doors.orchestrator.shutdown(patience).await;
-        let until = tokio::time::Instant::now() + LINGER;
-        while doors.open.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+        let until = Instant::now() + LINGER;
+        while doors.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if let Some(socket) = socket {

@@ -81,6 +81,7 @@ pub(super) fn child(
 pub(super) struct State {
     settings: Settings,
     writing: bool,
+    started: Instant,
     saved: Instant,
     pruned: Instant,
     saved_cells: Vec<Cell>,
@@ -92,7 +93,9 @@ pub(super) struct State {
 impl State {
     /// The learned state, if it is time to write it and it changed.
     fn due_cells(&mut self, cells: &dyn Fn() -> Vec<Cell>, now: Instant, force: bool) -> Vec<Cell> {
-        if !force && now - self.saved < self.settings.checkpoint {
+        // Often at first, so that who lives a few seconds at a time learns all the same.
+        let interval = self.settings.checkpoint.min((now - self.started) / 4);
+        if !force && now - self.saved < interval {
             return Vec::new();
         }
         self.saved = now;
@@ -109,6 +112,7 @@ impl State {
 
 fn write(store: &mut Store, rows: &[DecisionRow], cells: &[Cell]) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| error.to_string();
+    store.in_place().map_err(|error| said(&error))?;
     if !rows.is_empty() {
         store.append(rows).map_err(|error| said(&error))?;
     }
@@ -161,7 +165,7 @@ impl LedgerActor {
         tokio::task::spawn_blocking(move || {
             let mut store = shared.store.lock();
             let written = write(&mut store, &rows, &cells);
-            if prune {
+            if prune && written.is_ok() {
                 forget_old(&mut store, &settings);
             }
             if written.is_ok() {
@@ -177,7 +181,7 @@ impl LedgerActor {
 
     fn written(&self, outcome: Result<(), String>, state: &mut State) {
         state.writing = false;
-        telemetry::ledger_wrote(outcome.is_ok());
+        telemetry::ledger_wrote(outcome.is_ok(), self.shared.in_memory.is_none());
         telemetry::ledger_pending(self.shared.pending.load(Ordering::Relaxed));
         let mut failure = self.shared.failure.lock();
         match outcome {
@@ -207,10 +211,12 @@ impl Actor for LedgerActor {
         _: ActorRef<Message>,
         settings: Settings,
     ) -> Result<State, ActorProcessingErr> {
+        telemetry::ledger_wrote(true, self.shared.in_memory.is_none());
         let now = Instant::now();
         Ok(State {
             settings,
             writing: false,
+            started: now,
             saved: now,
             pruned: now,
             saved_cells: Vec::new(),
@@ -235,6 +241,8 @@ impl Actor for LedgerActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            // While the disk refuses only the timer tries again, and not every batch.
+            Message::Batch if self.shared.failure.lock().is_some() => {}
             Message::Batch => self.start_write(&myself, state, false),
             Message::Tick => {
                 self.start_write(&myself, state, false);

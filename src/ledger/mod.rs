@@ -54,6 +54,8 @@ struct Shared {
     /// So many are gathered or being written.
     pending: AtomicUsize,
     failure: Mutex<Option<String>>,
+    /// Why the store is in memory although a file was asked for.
+    in_memory: Option<String>,
 }
 
 /// How the ledger fares.
@@ -61,17 +63,18 @@ struct Shared {
 pub struct Health {
     /// Rows not yet written.
     pub pending: usize,
-    /// Why the last write failed, if it did.
+    /// Why the last write failed, if it did, or why what is learned is kept in memory only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
 impl Ledger {
     /// A ledger over an open store, and the child to be supervised. `cells` yields the learned state whenever it
-    /// is to be written.
+    /// is to be written; `in_memory` says why the store forgets everything, where that was not asked for.
     pub fn new(
         path: &str,
         store: Store,
+        in_memory: Option<String>,
         settings: Settings,
         cells: Arc<dyn Fn() -> Vec<Cell> + Send + Sync>,
     ) -> (Self, ChildSpec) {
@@ -81,6 +84,7 @@ impl Ledger {
             rows: Mutex::default(),
             pending: AtomicUsize::new(0),
             failure: Mutex::new(None),
+            in_memory,
         });
         let child = actor::child(path, address.clone(), Arc::clone(&shared), settings, cells);
         (Self { address, shared }, child)
@@ -177,7 +181,12 @@ impl Ledger {
     pub fn health(&self) -> Health {
         Health {
             pending: self.shared.pending.load(Ordering::Relaxed),
-            failure: self.shared.failure.lock().clone(),
+            failure: self
+                .shared
+                .failure
+                .lock()
+                .clone()
+                .or_else(|| self.shared.in_memory.clone()),
         }
     }
 

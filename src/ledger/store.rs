@@ -59,6 +59,9 @@ pub enum StoreError {
         /// What is wrong with its row.
         reason: String,
     },
+    /// The file is not at its path any more; a new one was begun there.
+    #[error("the ledger's file {} was removed or replaced: a new one is begun", .0.display())]
+    Moved(PathBuf),
     /// A judgement out of range.
     #[error("score must be a number from 0 to 1, not {0}")]
     Score(f64),
@@ -87,6 +90,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     conn: Connection,
+    /// Where its file is, and which one it is.
+    file: Option<(PathBuf, open::FileId)>,
 }
 
 impl Store {
@@ -98,14 +103,33 @@ impl Store {
     /// warnings say so. The whole file is read to find out.
     pub fn open(path: &Path) -> Result<(Self, Vec<String>), StoreError> {
         let (conn, warnings) = open::open(path)?;
-        Ok((Self { conn }, warnings))
+        let file = open::id(path).map(|id| (path.to_owned(), id));
+        Ok((Self { conn, file }, warnings))
+    }
+
+    /// Makes sure that what is written can be found again: SQLite goes on writing to a file that was removed.
+    ///
+    /// # Errors
+    /// [`Moved`](StoreError::Moved) once for a file that is gone, with a new and empty one open in its place, or why
+    /// there cannot be one.
+    pub fn in_place(&mut self) -> Result<(), StoreError> {
+        match self.file.take_if(|(path, id)| open::id(path) != Some(*id)) {
+            None => Ok(()),
+            Some((path, lost)) => {
+                let begun = open::without_companions(&path).and_then(|()| Self::open(&path));
+                // As it was, to be tried again: the old file may come back.
+                self.file = Some((path.clone(), lost));
+                *self = begun?.0;
+                Err(StoreError::Moved(path))
+            }
+        }
     }
 
     /// Opens the ledger at `path` to read it, whoever else has it open.
     pub fn look(path: &Path) -> Result<Self, StoreError> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let conn = Connection::open_with_flags(path, flags)?;
-        Ok(Self { conn })
+        Ok(Self { conn, file: None })
     }
 
     /// The `n` decisions written last, the oldest first, each with the mean of what was said of it. Damaged rows are
@@ -134,7 +158,7 @@ impl Store {
         let mut conn = Connection::open_in_memory()?;
         conn.pragma_update(None, "auto_vacuum", "incremental")?;
         schema::migrate(&mut conn, schema::MIGRATIONS.len())?;
-        Ok(Self { conn })
+        Ok(Self { conn, file: None })
     }
 
     /// Writes the decisions, all or none. One whose id is known already takes the old one's place.

@@ -130,7 +130,7 @@ impl Builder {
         let served = adapters.build(&config)?;
         no_doubles(&served)?;
 
-        let (mut store, lock) = open_store(config.ledger.path.as_deref())?;
+        let (mut store, lock, in_memory) = open_store(config.ledger.path.as_deref())?;
         let mut learned = load_learned(&mut store);
 
         let instance = format!("quorate-{:08x}", rand::random::<u32>());
@@ -159,8 +159,8 @@ impl Builder {
             }
             kept_cells(&source, &taught)
         });
-        let (ledger, ledger_child) =
-            Ledger::new("root/ledger", store, ledger_settings(&config), cells);
+        let settings = ledger_settings(&config);
+        let (ledger, ledger_child) = Ledger::new("root/ledger", store, in_memory, settings, cells);
         let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));
         let (ensembler, ensembler_child) = Ensembler::new("root/ensembler");
         let settings = Settings {
@@ -235,9 +235,9 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
         .await?;
     let after = ids(&cells);
     let routing = Arc::clone(&inner.catalogue.load().policy);
-    inner
-        .catalogue
-        .store(Arc::new(catalogue(&config, cells, routing)));
+    let chosen_from = catalogue(&config, cells.clone(), routing);
+    inner.catalogue.store(Arc::new(chosen_from));
+    inner.fleet.retire_all_but(&cells);
     let experiments = inner.learner.experiments();
     let gone = experiment_keys(experiments.configure(&config.experiments));
     if !gone.is_empty() {
@@ -411,13 +411,13 @@ fn recall(inner: &Arc<Inner>) {
     });
 }
 
-/// The ledger's store, and the lock that makes its file ours.
-fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>)> {
+/// The ledger's store, the lock that makes its file ours, and why it is in memory only where a file was asked for.
+fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>, Option<String>)> {
     let failed = |why: String| Error::new(ErrorKind::Internal, why);
     let in_memory =
         || Store::in_memory().map_err(|error| failed(format!("no ledger in memory: {error}")));
     let Some(path) = path else {
-        return Ok((in_memory()?, None));
+        return Ok((in_memory()?, None, None));
     };
     let opened = lock(path).and_then(|lock| {
         let (store, warnings) = Store::open(path).map_err(|error| error.to_string())?;
@@ -428,12 +428,13 @@ fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>)> {
             for warning in warnings {
                 tracing::warn!(path = %path.display(), "{warning}");
             }
-            Ok((store, Some(lock)))
+            Ok((store, Some(lock), None))
         }
         Err(error) => {
             let path = path.display();
             tracing::warn!(%path, %error, "the ledger's file cannot be used; what is learned is kept in memory only");
-            Ok((in_memory()?, None))
+            let why = format!("kept in memory only, since {path} cannot be used: {error}");
+            Ok((in_memory()?, None, Some(why)))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! All deployments: their cells, and the supervisors above their actors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub struct Fleet {
     root: Address<supervisor::Message>,
     members: Mutex<HashMap<DeploymentId, Arc<Cell>>>,
     providers: Mutex<HashMap<String, Address<supervisor::Message>>>,
+    /// Deployments that are served no more, and since when: their actors stay while somebody may still ask them.
+    draining: Mutex<HashMap<DeploymentId, (Arc<Cell>, Instant)>>,
+    /// Held while actors are added or removed.
+    changing: tokio::sync::Mutex<()>,
     /// What was learned of deployments that are gone, should they come back.
     retired: Mutex<HashMap<DeploymentId, Arc<Snapshot>>>,
     /// What the learning of all deployments shares.
@@ -52,6 +57,8 @@ const PROVIDER_INTENSITY: Intensity = Intensity {
     max_restarts: 5,
     window: Duration::from_secs(600),
 };
+/// A query whose plan was made before the deployment was removed has so long to begin its call.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long a removed deployment's calls may take to end before its actor is stopped regardless.
 const DRAIN: Duration = Duration::from_secs(600);
 
@@ -80,6 +87,8 @@ impl Fleet {
             root,
             members: Mutex::default(),
             providers: Mutex::default(),
+            draining: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
             retired: Mutex::default(),
             schooling: Arc::default(),
         };
@@ -87,13 +96,15 @@ impl Fleet {
     }
 
     /// Makes the fleet be `served`, in that order: new deployments start with what `learned` knows of them,
-    /// known ones keep their state and go on under the new configuration, the others drain. Returns the cells.
+    /// known ones keep their state and go on under the new configuration. The others stay until
+    /// [`retire_all_but`](Self::retire_all_but): first nobody must choose them any more. Returns the cells.
     pub async fn apply(
         self: &Arc<Self>,
         served: Vec<Served>,
         breaker: BreakerConfig,
         learned: &mut HashMap<DeploymentId, Snapshot>,
     ) -> Result<Vec<Arc<Cell>>> {
+        let _alone = self.changing.lock().await;
         let mut cells = Vec::new();
         let mut fresh: Vec<(String, Arc<Cell>)> = Vec::new();
         {
@@ -104,10 +115,12 @@ impl Fleet {
             } in served
             {
                 let id = deployment.id.clone();
-                let cell = match members.get(&id) {
+                let back = || Some(self.draining.lock().remove(&id)?.0);
+                let cell = match members.get(&id).cloned().or_else(back) {
                     Some(cell) => {
                         cell.configure(deployment, breaker, provider);
-                        Arc::clone(cell)
+                        members.insert(id, Arc::clone(&cell));
+                        cell
                     }
                     None => {
                         let retired = self.retired.lock().remove(&id).map(Arc::unwrap_or_clone);
@@ -125,7 +138,6 @@ impl Fleet {
                 cells.push(cell);
             }
         }
-        self.drop_all_but(&cells);
         self.schooling.changed();
         let mut made = HashSet::new();
         for (provider, cell) in fresh {
@@ -202,35 +214,41 @@ impl Fleet {
         Ok(())
     }
 
-    /// Forgets everyone not among `kept`; their actors stop when their calls have ended.
-    fn drop_all_but(self: &Arc<Self>, kept: &[Arc<Cell>]) {
+    /// Lets everyone not among `kept` go; their actors stop when their calls have ended.
+    pub fn retire_all_but(self: &Arc<Self>, kept: &[Arc<Cell>]) {
         let mut gone = Vec::new();
         self.members.lock().retain(|id, cell| {
             let keep = kept.iter().any(|kept| Arc::ptr_eq(kept, cell));
             if !keep {
-                self.retired
-                    .lock()
-                    .insert(id.clone(), cell.snapshot.load_full());
                 gone.push((id.clone(), Arc::clone(cell)));
             }
             keep
         });
+        if gone.is_empty() {
+            return;
+        }
+        self.schooling.changed();
+        let since = Instant::now();
         for (id, cell) in gone {
+            let mut draining = self.draining.lock();
+            draining.insert(id.clone(), (Arc::clone(&cell), since));
             let fleet = Arc::clone(self);
             // Ends by itself: the drain has a deadline, and the supervisor is gone when the runtime is.
-            task::spawn(async move { fleet.drain(id, cell).await });
+            task::spawn(async move { fleet.drain(id, cell, since).await });
         }
     }
 
-    async fn drain(&self, id: DeploymentId, cell: Arc<Cell>) {
-        let patience = Instant::now() + DRAIN;
-        while cell.in_flight() > 0 && Instant::now() < patience {
+    async fn drain(&self, id: DeploymentId, cell: Arc<Cell>, since: Instant) {
+        sleep(GRACE).await;
+        while cell.in_flight() > 0 && since.elapsed() < DRAIN {
             sleep(Duration::from_millis(100)).await;
         }
-        if self.members.lock().contains_key(&id) {
-            // Configured again meanwhile, under the same name in the tree.
-            return;
-        }
+        let _alone = self.changing.lock().await;
+        match self.draining.lock().entry(id.clone()) {
+            Entry::Occupied(still) if still.get().1 == since => still.remove(),
+            // Configured again meanwhile.
+            _ => return,
+        };
         let provider = id.provider().to_owned();
         let Some(supervisor) = self.providers.lock().get(&provider).cloned() else {
             return;
@@ -240,6 +258,9 @@ impl Fleet {
             supervisor::Message::Remove(name, reply)
         })
         .await;
+        self.retired
+            .lock()
+            .insert(id.clone(), cell.snapshot.load_full());
         tracing::info!(deployment = %id, "deployment drained and removed");
         let last = !self
             .members

@@ -27,7 +27,7 @@
 //! | `quorate_ledger_pending` | gauge | | decision rows not yet written |
 //! | `quorate_ledger_dropped_total` | counter | | decision rows given up because the disk did not keep up |
 //! | `quorate_ledger_errors_total` | counter | | failed writes |
-//! | `quorate_ledger_healthy` | gauge | | 1 if the last write succeeded |
+//! | `quorate_ledger_healthy` | gauge | | 1 if the last write succeeded, and to the file that was asked for |
 //! | `quorate_connections` | gauge | `listener` | open connections |
 //! | `gen_ai.client.operation.duration` | histogram | `gen_ai.provider.name`, `gen_ai.request.model`, `deployment` | seconds per successful call, as OpenTelemetry names it |
 //! | `gen_ai.client.token.usage` | histogram | the same, and `gen_ai.token.type` | tokens per call |
@@ -324,10 +324,10 @@ pub fn ledger_dropped(rows: u64) {
     counter!(LEDGER_DROPPED).increment(rows);
 }
 
-/// The ledger wrote, or could not.
-pub fn ledger_wrote(healthy: bool) {
-    gauge!(LEDGER_HEALTHY).set(if healthy { 1.0 } else { 0.0 });
-    if !healthy {
+/// The ledger wrote, or could not; what it keeps in memory only is not `durable`.
+pub fn ledger_wrote(written: bool, durable: bool) {
+    gauge!(LEDGER_HEALTHY).set(if written && durable { 1.0 } else { 0.0 });
+    if !written {
         counter!(LEDGER_ERRORS).increment(1);
     }
 }

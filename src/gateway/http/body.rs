@@ -5,24 +5,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::wire::depth;
 
 /// JSON may nest this deep.
 pub(in crate::gateway) const MAX_DEPTH: usize = 64;
 
+/// Of a body that is too large, so many times the limit are read and thrown away.
+const PATIENCE: usize = 8;
+
 /// Reads a whole body of JSON.
-pub(super) async fn read(body: Incoming, max: usize, within: Duration) -> Result<Bytes> {
-    let read = timeout(within, Limited::new(body, max).collect()).await;
+pub(super) async fn read(mut body: Incoming, max: usize, within: Duration) -> Result<Bytes> {
+    let until = Instant::now() + within;
+    let read = timeout_at(until, Limited::new(&mut body, max).collect()).await;
     let body = match read {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(Error::invalid(
-                "body",
-                format!("the body is larger than {max} bytes"),
-            ));
+            // Who still sends when the connection closes is told of a reset, and never reads why.
+            let _ = timeout_at(until, discard(&mut body, max.saturating_mul(PATIENCE))).await;
+            let message = format!("the body is larger than {max} bytes");
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
         Ok(Err(error)) => {
             // Wrongly framed, or its sender is gone and reads no answer.
@@ -41,6 +45,15 @@ pub(super) async fn read(body: Incoming, max: usize, within: Duration) -> Result
     };
     check(&body)?;
     Ok(body)
+}
+
+async fn discard(body: &mut Incoming, most: usize) {
+    let mut read = 0;
+    while read <= most
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// Refuses JSON that nests too deep, before anything recursive sees it.

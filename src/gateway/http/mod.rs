@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{ALLOW, AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -85,7 +85,7 @@ pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loo
                         let origin = Origin::Tcp(peer.ip());
                         task::spawn(serve(stream, Bytes::new(), origin, entry));
                     }
-                    Err(error) => accept_failed("http", &error).await,
+                    Err(error) => accept_failed("http", &error, &doors).await,
                 }
             }
         })
@@ -93,8 +93,10 @@ pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loo
 }
 
 /// Out of descriptors, most likely: a pause lets connections end, where a tight loop would not.
-pub(super) async fn accept_failed(listener: &'static str, error: &std::io::Error) {
-    tracing::warn!(listener, %error, "a connection could not be accepted");
+pub(super) async fn accept_failed(listener: &'static str, error: &std::io::Error, doors: &Doors) {
+    if doors.may_complain() {
+        tracing::warn!(listener, %error, "connections cannot be accepted, they wait");
+    }
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
@@ -207,19 +209,9 @@ async fn route(
                 .replace("%2f", "/");
             ops::model(&asked, &name)
         }
-        "/v1/chat/completions"
-        | "/v1/explain"
-        | "/v1/feedback"
-        | "/v1/models"
-        | "/v1/status"
-        | "/metrics" => {
-            let mut response = refuse(&Error::invalid(
-                "method",
-                format!("{path} does not take this method"),
-            ));
-            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-            Ok(response)
-        }
+        "/v1/chat/completions" | "/v1/explain" | "/v1/feedback" => Ok(only("POST", &path)),
+        "/v1/models" | "/v1/status" | "/metrics" => Ok(only("GET", &path)),
+        _ if path.starts_with("/v1/models/") => Ok(only("GET", &path)),
         _ => {
             let mut response = refuse(&Error::invalid(
                 "path",
@@ -285,6 +277,16 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 /// A header's value; what cannot be one becomes empty.
 fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// That this path takes another method.
+fn only(method: &'static str, path: &str) -> Response<Body> {
+    let message = format!("{path} takes {method} and no other method");
+    let mut response = refuse(&Error::invalid("method", message));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    let allowed = HeaderValue::from_static(method);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }
 
 /// An error as the OpenAI wire has it.

@@ -140,7 +140,7 @@ pub(super) fn accept_loop(bound: &Bound, doors: Arc<Doors>) -> Loop {
                         };
                         task::spawn(serve(stream, entry));
                     }
-                    Err(error) => accept_failed("socket", &error).await,
+                    Err(error) => accept_failed("socket", &error, &doors).await,
                 }
             }
         })

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,35 @@ const BUSY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 }
 const WAL_LIMIT: i64 = 16 << 20;
 /// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Which file it is, whatever its name: device and inode.
+pub(super) type FileId = (u64, u64);
+
+/// The file at `path`, if there is one.
+pub(super) fn id(path: &Path) -> Option<FileId> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Removes what a database that is gone has left behind: a new one would take it for its own.
+pub(super) fn without_companions(path: &Path) -> Result<(), StoreError> {
+    let left = if path.exists() { &[] } else { &COMPANIONS[..] };
+    for suffix in left {
+        match fs::remove_file(with_suffix(path, suffix)) {
+            Err(source)
+                if !matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                let path = path.into();
+                return Err(StoreError::File { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// Why a database was not opened.
 enum Unfit {

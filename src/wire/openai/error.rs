@@ -241,6 +241,7 @@ pub fn write(error: &Error) -> (u16, Vec<u8>) {
             let own = upstream.filter(|status| (400..500).contains(status));
             (own.unwrap_or(400), "invalid_request_error", None)
         }
+        ErrorKind::TooLarge => (413, "invalid_request_error", Some("request_too_large")),
         ErrorKind::ContextLength => (
             400,
             "invalid_request_error",
@@ -251,6 +252,7 @@ pub fn write(error: &Error) -> (u16, Vec<u8>) {
         ErrorKind::NoCandidate => (404, "invalid_request_error", Some("model_not_found")),
         ErrorKind::Auth if upstream.is_some() => (502, "server_error", Some("upstream_auth")),
         ErrorKind::Auth => (401, "authentication_error", Some("invalid_api_key")),
+        ErrorKind::Forbidden => (403, "permission_error", Some("forbidden")),
         ErrorKind::Quota => (429, "insufficient_quota", Some("insufficient_quota")),
         ErrorKind::RateLimited => (429, "rate_limit_error", Some("rate_limit_exceeded")),
         ErrorKind::Overloaded => (503, "server_error", Some("overloaded")),

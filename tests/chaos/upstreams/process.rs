@@ -14,7 +14,7 @@ use crate::world::{end, world};
 const TEXT: &str = "one two three four five six seven eight nine ten";
 /// Two seconds between two deltas and to the first, where the defaults are 60 and 120 s, and half a second of open
 /// time where it is 30.
-const SHORT: &str = "[resilience]\nfirst_token_timeout = \"2s\"\nidle_timeout = \"2s\"\n[resilience.breaker]\nopen_for = \"500ms\"\n";
+const SHORT: &str = "[resilience]\nfirst_token_timeout = \"2s\"\nanswer_timeout = \"2s\"\nidle_timeout = \"2s\"\n[resilience.breaker]\nopen_for = \"500ms\"\n";
 
 /// A word every `chunk_ms`.
 fn double(chunk_ms: u64) -> String {

@@ -16,7 +16,7 @@ const LONGEST_MS: u64 = 86_400_000;
 /// The most pieces of an answer and the largest count of calls.
 const MOST: u64 = 1_000_000;
 /// Every way to fail on purpose.
-const KINDS: [ErrorKind; 18] = [
+const KINDS: [ErrorKind; 20] = [
     ErrorKind::RateLimited,
     ErrorKind::Overloaded,
     ErrorKind::Deadline,
@@ -24,8 +24,10 @@ const KINDS: [ErrorKind; 18] = [
     ErrorKind::BreakerOpen,
     ErrorKind::NoCandidate,
     ErrorKind::Auth,
+    ErrorKind::Forbidden,
     ErrorKind::Quota,
     ErrorKind::Invalid,
+    ErrorKind::TooLarge,
     ErrorKind::ContextLength,
     ErrorKind::ContentFilter,
     ErrorKind::Unsupported,
