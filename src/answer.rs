@@ -331,7 +331,7 @@ pub struct EnsembleReport {
     /// Members that did not have to be asked, or whose call was ended early.
     pub saved: usize,
     /// Why it stopped: `everybody` was heard, the outcome was `decided`, the answer `confident`, no further vote
-    /// `not_worth_it`, or the `deadline` came.
+    /// `not_worth_it`, whoever was still to come was `late`, or the `deadline` came.
     pub stopped: &'static str,
     /// Digest of what was learned of its votes; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]

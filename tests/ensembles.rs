@@ -6,8 +6,16 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate::config::Ensemble;
+use quorate::provider::adapter::scripted::ScriptedProvider;
+
+use quorate::{Answer, Config, ErrorKind, Orchestrator, Query, Strategy};
 use serde_json::{Value, json};
-use support::{World, chat};
+use support::{World, chat, deployment, scripted};
+use tokio::time::Instant;
 
 /// Three members that say these texts.
 async fn three(
@@ -226,4 +234,135 @@ async fn a_panicking_member_is_one_failed_member() {
     assert_eq!(reply.content(), "Paris");
     assert_eq!(reply.json()["quorate"]["members"][2]["outcome"], "internal");
     world.until_all_returned().await;
+}
+
+/// How a panel of so many members asks: how it merges, how many it asks at first, how many must answer.
+type Panel = (Strategy, Option<usize>, Option<usize>);
+
+/// An orchestrator without doors, so that time can be paused: members `a/m`, `b/m`, … with these scripts, and the
+/// ensemble `panel` of all of them.
+async fn inside(
+    (merge, wave, quorum): Panel,
+    scripts: &[Value],
+) -> (Orchestrator, Vec<Arc<ScriptedProvider>>) {
+    let members: Vec<String> = ('a'..)
+        .take(scripts.len())
+        .map(|name| format!("{name}/m"))
+        .collect();
+    let panel = Ensemble {
+        merge,
+        wave: wave.unwrap_or(merge.wave(members.len())),
+        quorum: quorum.unwrap_or(merge.quorum(members.len())),
+        deadline: None,
+        max_cost: None,
+        stop: 0.95,
+        aim: None,
+        vectors: false,
+        judge: None,
+        members: members.clone(),
+    };
+    let mut config = Config::default();
+    config.ledger.path = None;
+    config.ensembles.insert("panel".into(), panel);
+    let providers: Vec<_> = scripts
+        .iter()
+        .map(|script| scripted(script.clone()))
+        .collect();
+    let mut builder = Orchestrator::builder(config);
+    for (name, provider) in members.iter().zip(&providers) {
+        builder = builder.provider(deployment(name), Arc::clone(provider) as _);
+    }
+    (builder.start().await.unwrap(), providers)
+}
+
+/// Asks the panel with so many seconds of time; what came, and the seconds it took.
+async fn within(orchestrator: &Orchestrator, seconds: f64) -> (quorate::Result<Answer>, f64) {
+    let mut query = Query::new("ensemble/panel", "Which city is the capital of France?");
+    let started = Instant::now();
+    query.deadline = Some(started + Duration::from_secs_f64(seconds));
+    let answer = orchestrator.ask(query).await;
+    (answer, started.elapsed().as_secs_f64())
+}
+
+fn outcomes(answer: &Answer) -> Vec<&str> {
+    answer
+        .report
+        .members
+        .iter()
+        .map(|member| member.outcome)
+        .collect()
+}
+
+fn stopped(answer: &Answer) -> &str {
+    answer.report.ensemble.as_ref().unwrap().stopped
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_hangs_does_not_use_up_the_others_time() {
+    let hangs = json!({ "hang": "before" });
+    let paris = json!({ "answer": "Paris", "latency_ms": 1000 });
+    for panel in [
+        (Strategy::Adaptive, None, None),
+        (Strategy::Cascade, None, None),
+        (Strategy::Adaptive, Some(2), None),
+        (Strategy::Plurality, Some(1), None),
+        (Strategy::Fitted, Some(2), None),
+        (Strategy::Weighted, Some(1), Some(1)),
+    ] {
+        let scripts = [hangs.clone(), paris.clone(), paris.clone()];
+        let (orchestrator, providers) = inside(panel, &scripts).await;
+        let (answer, took) = within(&orchestrator, 60.0).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{panel:?}: {error}"));
+        assert_eq!(answer.content(), "Paris", "{panel:?}");
+        assert!(took < 45.0, "{panel:?}: {took} s of 60");
+        assert_eq!(outcomes(&answer)[..2], ["cancelled", "ok"], "{panel:?}");
+        assert_eq!(
+            providers[0].in_flight(),
+            0,
+            "{panel:?}: it is not left alone"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_passed_over_is_counted_if_it_answers_after_all() {
+    let scripts = [
+        json!({ "answer": "Paris", "latency_ms": 35_000 }),
+        json!({ "answer": "Paris", "latency_ms": 10_000 }),
+        json!({ "hang": "before" }),
+    ];
+    let (orchestrator, _) = inside((Strategy::Plurality, Some(1), Some(2)), &scripts).await;
+    let (answer, took) = within(&orchestrator, 60.0).await;
+    let answer = answer.unwrap();
+    assert_eq!(outcomes(&answer), ["ok", "ok", "not asked: not needed"]);
+    assert_eq!(answer.report.agreement, Some(1.0));
+    assert!(
+        (39.0..45.0).contains(&took),
+        "b was asked after 30 s: {took}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vote_ends_without_who_is_silent_for_longer_than_a_deployment_may_be() {
+    let paris = json!({ "answer": "Paris" });
+    let scripts = [paris.clone(), paris, json!({ "hang": "before" })];
+    let (orchestrator, _) = inside((Strategy::Fitted, None, None), &scripts).await;
+    let (answer, took) = within(&orchestrator, 600.0).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.content(), stopped(&answer)), ("Paris", "late"));
+    assert!(
+        took < 130.0,
+        "the patience with a deployment is 120 s: {took}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_when_no_time_is_left() {
+    let hangs = json!({ "hang": "before" });
+    let (orchestrator, providers) =
+        inside((Strategy::Cascade, None, None), &[hangs.clone(), hangs]).await;
+    let (answer, took) = within(&orchestrator, 8.0).await;
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Deadline);
+    assert!((7.9..8.1).contains(&took), "{took}");
+    assert_eq!(providers[1].calls(), 1, "asked in time");
 }

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::merge::compare;
 use super::merge::{self, Strategy, Vote, judge, synthesize};
-use super::steering::{Heard, Steering, Step, Why};
+use super::steering::{Heard, Progress, Steering, Step, Why};
 use super::vectors::Vectors;
 use super::{Job, Lesson, Merged};
 use crate::answer::{Answer, EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
-use crate::executor::{Committed, Executed};
+use crate::executor::{self, Committed, Executed};
 use crate::id::DeploymentId;
 use crate::provider::Cell;
 use crate::query::{Message, Query};
@@ -199,22 +199,52 @@ async fn poll(
         open: open.to_vec(),
         why: None,
     };
+    // Until when each is waited for.
+    let mut patience: Vec<(usize, Instant)> = Vec::new();
     loop {
+        let now = Instant::now();
+        patience.retain(|(place, _)| polled.ballots.iter().all(|ballot| ballot.index != *place));
+        let late = patience.iter().filter(|(_, until)| *until <= now).count();
         let heard = heard(&polled.ballots, job.plan.merge);
-        let failed = polled.ballots.len() - heard.len();
-        let to_come = polled.asked.len() - polled.ballots.len() + open.len() - polled.asked.len();
-        if heard.len() + to_come < job.plan.quorum {
+        let progress = Progress {
+            open,
+            asked: &polled.asked,
+            heard: &heard,
+            failed: polled.ballots.len() - heard.len(),
+            late,
+        };
+        if heard.len() + open.len() - polled.ballots.len() < job.plan.quorum {
             return polled;
         }
-        match steering.step(open, &polled.asked, &heard, failed) {
+        match steering.step(&progress) {
+            // There is no time left to answer.
+            Step::Ask(_) if now >= deadline => return polled,
             Step::Ask(members) => {
-                running.extend(members.iter().map(|place| ask(*place)));
-                polled.asked.extend(members);
+                polled.asked.extend(&members);
+                let unasked = |at: &usize| !polled.asked.contains(at);
+                let unasked: Vec<usize> = open.iter().copied().filter(unasked).collect();
+                for place in members {
+                    running.push(ask(place));
+                    let own = job.plan.members[place].cells();
+                    let own = own
+                        .first()
+                        .map_or(Duration::MAX, |cell| executor::patience(cell));
+                    let given = steering.patience(own, deadline - now, &unasked);
+                    patience.push((place, now + given.min(deadline - now)));
+                }
             }
-            Step::Wait => match timeout_at(deadline, running.next()).await {
-                Ok(Some(ballot)) => polled.ballots.push(ballot),
-                _ => return polled,
-            },
+            Step::Wait => {
+                let next = patience.iter().map(|(_, until)| *until);
+                let until = next.filter(|until| *until > now).min();
+                let until = until.map_or(deadline, |until| until.min(deadline));
+                match timeout_at(until, running.next()).await {
+                    Ok(Some(ballot)) => polled.ballots.push(ballot),
+                    Ok(None) => return polled,
+                    Err(_) if until >= deadline => return polled,
+                    // Somebody is late.
+                    Err(_) => {}
+                }
+            }
             Step::Stop(why) => {
                 polled.why = Some(why);
                 return polled;

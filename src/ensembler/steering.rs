@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::merge::compare::{self, Form, Similarity};
 use super::merge::{Group, Strategy, Vote};
@@ -43,6 +44,8 @@ pub(super) enum Why {
     Confident,
     /// No further vote is worth its price.
     NotWorth,
+    /// Whoever has not been heard has been silent for longer than is waited for.
+    Late,
 }
 
 impl Why {
@@ -53,6 +56,7 @@ impl Why {
             Self::Decided => "decided",
             Self::Confident => "confident",
             Self::NotWorth => "not_worth_it",
+            Self::Late => "late",
         }
     }
 }
@@ -70,6 +74,33 @@ pub(super) struct Heard<'a> {
     pub input: Option<u32>,
     /// The sentence vector of the text, if there is one.
     pub vector: Option<&'a [f32]>,
+}
+
+/// How far an ensemble has come. Members are named by their places in the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress<'a> {
+    /// Who may be asked.
+    pub open: &'a [usize],
+    /// Who was asked, in order.
+    pub asked: &'a [usize],
+    /// Who answered.
+    pub heard: &'a [Heard<'a>],
+    /// How many of those asked failed.
+    pub failed: usize,
+    /// How many of those asked have been silent for longer than their patience. They may still answer.
+    pub late: usize,
+}
+
+impl Progress<'_> {
+    /// Those asked who have neither answered nor failed.
+    fn outstanding(&self) -> usize {
+        self.asked.len() - self.heard.len() - self.failed
+    }
+
+    fn unasked(&self) -> Vec<usize> {
+        let unasked = |at: &usize| !self.asked.contains(at);
+        self.open.iter().copied().filter(unasked).collect()
+    }
 }
 
 /// How one ensemble is steered.
@@ -230,35 +261,29 @@ impl<'a> Steering<'a> {
         self.setup.clone()
     }
 
-    /// What to do, when of the members `open` may be asked, `asked` were, and `heard` answered; `failed` is how many
-    /// of the asked failed.
-    pub fn step(
-        &self,
-        open: &[usize],
-        asked: &[usize],
-        heard: &[Heard<'_>],
-        failed: usize,
-    ) -> Step {
-        let outstanding = asked.len() - heard.len() - failed;
-        let left: Vec<usize> = open
-            .iter()
-            .copied()
-            .filter(|at| !asked.contains(at))
-            .collect();
+    /// What to do next. Who is late is not waited for while anybody else can be asked, or once the quorum is there.
+    pub fn step(&self, progress: &Progress<'_>) -> Step {
+        let Progress { asked, heard, .. } = *progress;
+        let outstanding = progress.outstanding();
+        let left = progress.unasked();
         if asked.is_empty() {
             return Step::Ask(self.first_wave(&left));
         }
         let enough = heard.len() >= self.plan.quorum && !self.plan.everyone;
-        if enough && self.is_decided(open, asked, heard, outstanding + left.len()) {
+        if enough && self.is_decided(progress, outstanding + left.len()) {
             return Step::Stop(Why::Decided);
         }
-        if outstanding > 0 {
+        if outstanding > progress.late {
             return Step::Wait;
         }
         if left.is_empty() {
-            return Step::Stop(Why::Everybody);
+            return match (outstanding, enough) {
+                (0, _) => Step::Stop(Why::Everybody),
+                (_, true) => Step::Stop(Why::Late),
+                (_, false) => Step::Wait,
+            };
         }
-        if !self.setup.stepwise || !enough {
+        if !self.setup.stepwise {
             // Without weights that say who, the next in the plan's order.
             return Step::Ask(vec![left[0]]);
         }
@@ -267,10 +292,47 @@ impl<'a> Steering<'a> {
             Next::Ask { candidate, .. } => left
                 .get(candidate)
                 .map_or(Step::Stop(Why::Everybody), |at| Step::Ask(vec![*at])),
+            // Somebody must answer, whatever that is worth.
+            Next::Stop(_) if !enough => Step::Ask(vec![self.obvious(&left)]),
             Next::Stop(Stop::Confident) => Step::Stop(Why::Confident),
             Next::Stop(Stop::NotWorth) => Step::Stop(Why::NotWorth),
             Next::Stop(Stop::NobodyLeft) => Step::Stop(Why::Everybody),
         }
+    }
+
+    /// How long a member that is asked now may be silent before it counts as late. `own` is what its deployment is
+    /// given for an answer, `left` the time to the deadline, `unasked` who can still be asked. Those, or who is to
+    /// judge when there is nobody, must have time to answer after it: twice what they are expected to take, at least a
+    /// quarter and at most half of what is left, and half where nothing is known of them.
+    pub fn patience(&self, own: Duration, left: Duration, unasked: &[usize]) -> Duration {
+        let judge = self.plan.judge.as_deref();
+        let after: Vec<&crate::router::Plan> = match unasked {
+            [] => judge.into_iter().collect(),
+            places => places.iter().map(|at| &self.plan.members[*at]).collect(),
+        };
+        if after.is_empty() {
+            return own;
+        }
+        let expected = after
+            .iter()
+            .filter_map(|plan| plan.candidates.first()?.expected.seconds)
+            .reduce(f64::max);
+        fair(own, left, expected)
+    }
+
+    /// Whom to ask where no vote is worth its price: the cheapest of a cascade, else the best.
+    fn obvious(&self, left: &[usize]) -> usize {
+        if self.plan.merge == Strategy::Cascade {
+            return left[0];
+        }
+        let better = |a: usize, b: usize| {
+            if quality(self.plan, b) > quality(self.plan, a) {
+                b
+            } else {
+                a
+            }
+        };
+        left.iter().copied().reduce(better).unwrap_or_default()
     }
 
     fn first_wave(&self, open: &[usize]) -> Vec<usize> {
@@ -289,13 +351,10 @@ impl<'a> Steering<'a> {
         }
         let first = match self.next(&open, &[]) {
             Next::Ask { candidate, .. } => candidate.min(open.len().saturating_sub(1)),
-            // Somebody must answer, whatever that is worth: the best.
-            Next::Stop(_) => (0..open.len())
-                .max_by(|a, b| {
-                    let of = |at: usize| quality(self.plan, open[at]);
-                    of(*a).total_cmp(&of(*b)).then(b.cmp(a))
-                })
-                .unwrap_or(0),
+            Next::Stop(_) => {
+                let best = self.obvious(&open);
+                open.iter().position(|at| *at == best).unwrap_or(0)
+            }
         };
         open[..=first].rotate_right(1);
         open[1..].sort_by(|a, b| quality(self.plan, *b).total_cmp(&quality(self.plan, *a)));
@@ -364,13 +423,10 @@ impl<'a> Steering<'a> {
     }
 
     /// Whether what is still to come cannot change the outcome.
-    fn is_decided(
-        &self,
-        open: &[usize],
-        asked: &[usize],
-        heard: &[Heard<'_>],
-        to_come: usize,
-    ) -> bool {
+    fn is_decided(&self, progress: &Progress<'_>, to_come: usize) -> bool {
+        let Progress {
+            open, asked, heard, ..
+        } = *progress;
         match self.plan.merge {
             Strategy::First => true,
             Strategy::Plurality => {
@@ -389,6 +445,15 @@ impl<'a> Steering<'a> {
             _ => false,
         }
     }
+}
+
+/// A patience that leaves `left` enough for those who come after, who are expected to take so many seconds.
+fn fair(own: Duration, left: Duration, expected: Option<f64>) -> Duration {
+    let seconds = left.as_secs_f64();
+    let reserve = expected.map_or(seconds / 2.0, |expected| {
+        (2.0 * expected).max(seconds / 4.0).min(seconds / 2.0)
+    });
+    own.min(Duration::from_secs_f64(seconds - reserve))
 }
 
 fn mean(counts: impl Iterator<Item = u32>) -> Option<f32> {
@@ -460,3 +525,6 @@ fn setup(plan: &EnsemblePlan, tuned: Option<f64>) -> Setup {
         stepwise: matches!(plan.merge, Strategy::Adaptive | Strategy::Cascade),
     }
 }
+
+#[cfg(test)]
+mod tests;

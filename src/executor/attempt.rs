@@ -62,7 +62,7 @@ const SUSPICIOUS: Duration = Duration::from_secs(5);
 const LONGEST_OPENING: usize = 1 << 20;
 
 /// How long to wait for the first sign of an answer.
-fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
+pub(super) fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
     let (learned, floor) = if stream {
         (&latency.ttft, IMPATIENT[0])
     } else {
