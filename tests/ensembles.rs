@@ -366,3 +366,93 @@ async fn nobody_is_asked_when_no_time_is_left() {
     assert!((7.9..8.1).contains(&took), "{took}");
     assert_eq!(providers[1].calls(), 1, "asked in time");
 }
+
+const CHOOSING: [Strategy; 7] = [
+    Strategy::First,
+    Strategy::Plurality,
+    Strategy::Weighted,
+    Strategy::Fitted,
+    Strategy::Adaptive,
+    Strategy::Cascade,
+    Strategy::Best,
+];
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_never_an_answer() {
+    let empty = json!({ "answer": "" });
+    let slow = json!({ "answer": "Paris", "latency_ms": 5000 });
+    let broken = json!({ "fail": { "kind": "upstream", "status": 400 } });
+    for merge in CHOOSING {
+        // All that is there when the deadline comes is empty.
+        let panel = (merge, None, Some(1));
+        let (orchestrator, _) = inside(panel, &[empty.clone(), slow.clone()]).await;
+        let error = within(&orchestrator, 0.001).await.0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{merge}: {error}");
+        // With more time there is an answer.
+        let answer = within(&orchestrator, 60.0).await.0.unwrap();
+        assert_eq!(answer.content(), "Paris", "{merge}");
+        // Everybody is empty, or fails.
+        let (orchestrator, _) = inside(panel, &[empty.clone(), empty.clone()]).await;
+        let error = within(&orchestrator, 60.0).await.0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{merge}: {error}");
+        let (orchestrator, _) = inside(panel, &[empty.clone(), broken.clone()]).await;
+        let error = within(&orchestrator, 60.0).await.0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Upstream, "{merge}: {error}");
+        // A refusal is honest, and more than nothing.
+        let refusal = json!({ "answer": "I cannot help with that." });
+        let (orchestrator, _) = inside((merge, None, Some(2)), &[empty.clone(), refusal]).await;
+        let answer = within(&orchestrator, 60.0).await.0.unwrap();
+        assert_eq!(answer.content(), "I cannot help with that.", "{merge}");
+    }
+}
+
+#[tokio::test]
+async fn first_streams_whoever_begins_to_say_something() {
+    let (world, providers) = three("", ["", "c d", "e f"]).await;
+    providers[1]
+        .set_script(json!({ "answer": "c d", "latency_ms": 50 }))
+        .unwrap();
+    providers[2]
+        .set_script(json!({ "hang": "before" }))
+        .unwrap();
+    let mut request = ask("first");
+    request["stream"] = true.into();
+    let reply = world.post("/v1/chat/completions", &request).await;
+    assert_eq!(reply.streamed(), "c d", "{}", reply.body);
+    for provider in providers {
+        provider.set_script(json!({ "answer": "" })).unwrap();
+    }
+    let reply = world.post("/v1/chat/completions", &request).await;
+    assert_eq!(reply.kind(), "malformed", "{}", reply.body);
+    world.until_all_returned().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_writes_nothing_leaves_the_vote() {
+    let provider = |name: &str, answer: &str| {
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m\"]\nscript = {{ answer = \"{answer}\" }}\n"
+        )
+    };
+    let written = "[ensembles.written]\nmembers = [\"a/m\", \"b/m\"]\nmerge = \"synthesize\"\njudge = \"j/m\"\n";
+    let toml = [
+        provider("a", "Paris"),
+        provider("b", "Paris"),
+        provider("j", ""),
+        written.into(),
+    ]
+    .concat();
+    let world = World::start(&toml, Vec::new()).await;
+    let whole = world.chat("ensemble/written", "?").await;
+    assert_eq!(whole.content(), "Paris", "{}", whole.body);
+    let note = whole.json()["quorate"]["note"].clone();
+    assert!(
+        note.as_str().unwrap().contains("nobody could write"),
+        "{note}"
+    );
+    let mut request = chat("ensemble/written", "?");
+    request["stream"] = true.into();
+    let streamed = world.post("/v1/chat/completions", &request).await;
+    assert_eq!(streamed.streamed(), "Paris", "{}", streamed.body);
+    world.until_all_returned().await;
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -87,10 +87,11 @@ async fn race(job: &Job, asked: &[usize], deadline: Instant) -> Result<Merged> {
         .map(|&index| {
             let cells = job.plan.members[index].cells();
             async move {
-                (
-                    index,
-                    job.executor.run(&cells, &job.query, true, deadline).await,
-                )
+                let begun = job.executor.run(&cells, &job.query, true, deadline).await;
+                match begun {
+                    Ok(begun) => (index, speaking(begun).await),
+                    Err(error) => (index, Err(error)),
+                }
             }
         })
         .collect();
@@ -263,6 +264,7 @@ fn heard(ballots: &[Ballot], merge: Strategy) -> Vec<Heard<'_>> {
     given
         .map(|(place, given)| Heard {
             place,
+            speaks: !given.answer.is_empty(),
             text: said(&given.answer).map(|text| if whole { text } else { end_of(text) }),
             tokens: given.answer.usage.map(|usage| usage.output),
             input: given.answer.usage.map(|usage| usage.input),
@@ -310,14 +312,20 @@ async fn conclude(job: &Job, steering: &Steering<'_>, polled: Polled) -> Result<
         why,
     } = polled;
     let heard = heard(&ballots, job.plan.merge);
-    if heard.len() < job.plan.quorum.max(1) {
-        let answered = heard.len();
+    let answered = heard.len();
+    let speaks = heard.iter().any(|one| one.speaks);
+    if answered < job.plan.quorum || !speaks {
         drop(heard);
+        let waits = asked.len() > ballots.len();
         let errors = ballots
             .into_iter()
             .filter_map(|ballot| ballot.result.err())
             .collect();
-        return Err(no_quorum(answered, job.plan.quorum, errors));
+        return Err(if answered < job.plan.quorum {
+            no_quorum(answered, job.plan.quorum, errors)
+        } else {
+            nothing_said(waits, errors)
+        });
     }
     let (votes, orders) = steering.votes(&heard);
     let form = &steering.form;
@@ -336,7 +344,10 @@ async fn conclude(job: &Job, steering: &Steering<'_>, polled: Polled) -> Result<
         Strategy::Synthesize => {
             let texts: Vec<&str> = votes.iter().map(|vote| vote.text).collect();
             let prompt = synthesize::prompt(&question, &texts, seed);
-            let written = consult(job, prompt.system, prompt.user, job.stream).await;
+            let written = match consult(job, prompt.system, prompt.user, job.stream).await {
+                Ok(written) => speaking(written).await,
+                Err(error) => Err(error),
+            };
             if let Err(why) = &written {
                 note = Some(format!(
                     "nobody could write the merged answer ({why}): weighted vote"
@@ -587,21 +598,73 @@ fn absent(
 }
 
 fn no_quorum(answered: usize, quorum: usize, errors: Vec<Error>) -> Error {
+    let message = format!("the quorum of {quorum} was not reached: {answered} answered");
+    let otherwise = Error::new(ErrorKind::Deadline, format!("{message} in time"));
+    unanswered(&message, otherwise, errors)
+}
+
+/// Whoever answered said nothing. `waits` tells that others were still to come.
+fn nothing_said(waits: bool, errors: Vec<Error>) -> Error {
+    let otherwise = if waits {
+        Error::new(ErrorKind::Deadline, "no member said anything in time")
+    } else {
+        silent()
+    };
+    unanswered("no member said anything", otherwise, errors)
+}
+
+/// The most useful of the errors, told with a message; `otherwise` if there are none.
+fn unanswered(message: &str, otherwise: Error, errors: Vec<Error>) -> Error {
     let attempts: Vec<Attempt> = errors
         .iter()
         .flat_map(|error| error.attempts().iter().cloned())
         .collect();
-    let message = format!("the quorum of {quorum} was not reached: {answered} answered");
     let Some(cause) = Error::most_useful(errors) else {
-        return Error::new(ErrorKind::Deadline, format!("{message} in time"))
-            .with_attempts(attempts);
+        return otherwise;
     };
-    let kind = cause.kind();
-    let mut error = Error::new(kind, format!("{message}; {}", cause.message()))
+    let mut error = Error::new(cause.kind(), format!("{message}; {}", cause.message()))
         .with_retry_after(cause.retry_after())
         .with_attempts(attempts);
     if let Some(upstream) = cause.upstream() {
         error = error.with_upstream(upstream.status, upstream.body.as_bytes());
     }
     error
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::Malformed, "the answer is empty")
+}
+
+/// An answer brought to where it says something, so that no empty one is chosen for having been the first.
+///
+/// # Errors
+/// If it ends before.
+async fn speaking(executed: Executed) -> Result<Executed> {
+    let committed = match executed.committed {
+        Committed::Whole(answer) if answer.is_empty() => {
+            return Err(silent().with_attempts(executed.attempts));
+        }
+        Committed::Stream(mut deltas) => {
+            let mut opening = Vec::new();
+            loop {
+                match deltas.next().await {
+                    Some(Ok(delta)) => {
+                        let says = delta.says();
+                        opening.push(Ok(delta));
+                        if says {
+                            break;
+                        }
+                    }
+                    Some(Err(error)) => return Err(error.with_attempts(executed.attempts)),
+                    None => return Err(silent().with_attempts(executed.attempts)),
+                }
+            }
+            Committed::Stream(stream::iter(opening).chain(deltas).boxed())
+        }
+        whole => whole,
+    };
+    Ok(Executed {
+        committed,
+        ..executed
+    })
 }

@@ -68,6 +68,8 @@ pub(super) struct Heard<'a> {
     pub place: usize,
     /// What it said; `None` for nothing that could be counted.
     pub text: Option<&'a str>,
+    /// Whether it answers anything at all: in words, by a tool, or by refusing.
+    pub speaks: bool,
     /// Output tokens, if counted.
     pub tokens: Option<u32>,
     /// Input tokens, likewise.
@@ -165,6 +167,7 @@ impl<'a> Steering<'a> {
             votes = heard
                 .iter()
                 .enumerate()
+                .filter(|(_, heard)| heard.speaks)
                 .map(|(order, heard)| {
                     let text = heard.text.unwrap_or_default();
                     (vote(self.plan, heard, text, order), order)
@@ -269,7 +272,8 @@ impl<'a> Steering<'a> {
         if asked.is_empty() {
             return Step::Ask(self.first_wave(&left));
         }
-        let enough = heard.len() >= self.plan.quorum && !self.plan.everyone;
+        let speaks = heard.iter().any(|one| one.speaks);
+        let enough = speaks && heard.len() >= self.plan.quorum && !self.plan.everyone;
         if enough && self.is_decided(progress, outstanding + left.len()) {
             return Step::Stop(Why::Decided);
         }
