@@ -9,10 +9,12 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::config::Ensemble;
+use futures_util::StreamExt;
+use quorate::answer::Report;
+use quorate::config::{Aim, Ensemble};
 use quorate::provider::adapter::scripted::ScriptedProvider;
 
-use quorate::{Answer, Config, ErrorKind, Orchestrator, Query, Strategy};
+use quorate::{Answer, Config, Deployment, ErrorKind, Orchestrator, Query, Strategy};
 use serde_json::{Value, json};
 use support::{World, chat, deployment, scripted};
 use tokio::time::Instant;
@@ -239,38 +241,56 @@ async fn a_panicking_member_is_one_failed_member() {
 /// How a panel of so many members asks: how it merges, how many it asks at first, how many must answer.
 type Panel = (Strategy, Option<usize>, Option<usize>);
 
-/// An orchestrator without doors, so that time can be paused: members `a/m`, `b/m`, … with these scripts, and the
-/// ensemble `panel` of all of them.
+/// As [`inside_of`], of members that are trusted alike.
 async fn inside(
     (merge, wave, quorum): Panel,
     scripts: &[Value],
 ) -> (Orchestrator, Vec<Arc<ScriptedProvider>>) {
-    let members: Vec<String> = ('a'..)
-        .take(scripts.len())
-        .map(|name| format!("{name}/m"))
-        .collect();
+    let trusted: Vec<(f64, Value)> = scripts.iter().map(|one| (0.5, one.clone())).collect();
     let panel = Ensemble {
         merge,
-        wave: wave.unwrap_or(merge.wave(members.len())),
-        quorum: quorum.unwrap_or(merge.quorum(members.len())),
+        wave: wave.unwrap_or(merge.wave(scripts.len())),
+        quorum: quorum.unwrap_or(merge.quorum(scripts.len())),
         deadline: None,
         max_cost: None,
         stop: 0.95,
         aim: None,
         vectors: false,
         judge: None,
-        members: members.clone(),
+        members: Vec::new(),
     };
+    inside_of(panel, &trusted).await
+}
+
+/// An orchestrator without doors, so that time can be paused: deployments `a/m`, `b/m`, … of these qualities and with
+/// these scripts, and the ensemble `panel` of all of them but its judge.
+async fn inside_of(
+    panel: Ensemble,
+    scripts: &[(f64, Value)],
+) -> (Orchestrator, Vec<Arc<ScriptedProvider>>) {
+    let names: Vec<String> = ('a'..)
+        .take(scripts.len())
+        .map(|name| format!("{name}/m"))
+        .collect();
+    let judge = panel.judge.clone();
+    let members = names.iter().filter(|name| Some(*name) != judge.as_ref());
+    let members = members.cloned().collect();
     let mut config = Config::default();
     config.ledger.path = None;
-    config.ensembles.insert("panel".into(), panel);
+    config
+        .ensembles
+        .insert("panel".into(), Ensemble { members, ..panel });
     let providers: Vec<_> = scripts
         .iter()
-        .map(|script| scripted(script.clone()))
+        .map(|(_, script)| scripted(script.clone()))
         .collect();
     let mut builder = Orchestrator::builder(config);
-    for (name, provider) in members.iter().zip(&providers) {
-        builder = builder.provider(deployment(name), Arc::clone(provider) as _);
+    for ((name, provider), (quality, _)) in names.iter().zip(&providers).zip(scripts) {
+        let deployment = Deployment {
+            quality: *quality,
+            ..deployment(name)
+        };
+        builder = builder.provider(deployment, Arc::clone(provider) as _);
     }
     (builder.start().await.unwrap(), providers)
 }
@@ -455,4 +475,152 @@ async fn a_writer_that_writes_nothing_leaves_the_vote() {
     let streamed = world.post("/v1/chat/completions", &request).await;
     assert_eq!(streamed.streamed(), "Paris", "{}", streamed.body);
     world.until_all_returned().await;
+}
+
+/// What a stream of the panel was: its pieces with the seconds at which they came, and the report at its end.
+async fn streamed(orchestrator: &Orchestrator) -> (Vec<(f64, String)>, Box<Report>) {
+    let mut query = Query::new("ensemble/panel", "Which city is the capital of France?");
+    let started = Instant::now();
+    query.deadline = Some(started + Duration::from_secs(60));
+    let mut deltas = orchestrator.stream(query).await.unwrap();
+    let (mut pieces, mut report) = (Vec::new(), None);
+    while let Some(delta) = deltas.next().await {
+        let delta = delta.unwrap();
+        if !delta.content().is_empty() {
+            pieces.push((started.elapsed().as_secs_f64(), delta.content().to_owned()));
+        }
+        report = delta.report.or(report);
+    }
+    (pieces, report.unwrap())
+}
+
+fn text(pieces: &[(f64, String)]) -> String {
+    pieces.iter().map(|(_, piece)| piece.as_str()).collect()
+}
+
+/// An ensemble that asks for one answer and for more only if a right one is worth it, in calls.
+fn worth(merge: Strategy, calls: f64) -> Ensemble {
+    Ensemble {
+        merge,
+        wave: merge.wave(2),
+        quorum: 1,
+        deadline: None,
+        max_cost: None,
+        stop: 0.95,
+        aim: Some(Aim::Worth(calls)),
+        vectors: false,
+        judge: None,
+        members: Vec::new(),
+    }
+}
+
+/// Says three words, one a second from the first second on.
+fn slowly(text: &str) -> Value {
+    json!({ "answer": text, "latency_ms": 1000, "chunk_ms": 1000 })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_answer_that_can_be_worth_its_price_is_streamed_while_it_is_written() {
+    for merge in [Strategy::Adaptive, Strategy::Cascade] {
+        let members = [(0.5, slowly("It is Paris")), (0.5, slowly("It is Lyon"))];
+        let (orchestrator, providers) = inside_of(worth(merge, 0.5), &members).await;
+        let (pieces, report) = streamed(&orchestrator).await;
+        assert_eq!(text(&pieces), "It is Paris", "{merge}");
+        assert!(
+            pieces[0].0 < 1.5 && pieces[2].0 > 2.5,
+            "{merge}: {pieces:?}"
+        );
+        assert_eq!(providers[1].calls(), 0, "{merge}");
+        let ensemble = report.ensemble.as_ref().unwrap();
+        assert_eq!((ensemble.calls, ensemble.saved), (1, 1), "{merge}");
+        assert_eq!(ensemble.stopped, "not_worth_it", "{merge}");
+        let confidence = report.confidence.unwrap();
+        assert!(
+            confidence > 0.0 && confidence < 1.0,
+            "{merge}: {confidence}"
+        );
+        let outcomes = report.members.iter().map(|member| member.outcome);
+        assert_eq!(
+            outcomes.collect::<Vec<_>>(),
+            ["ok", "not asked: not needed"]
+        );
+        assert_eq!(report.members[0].content.as_deref(), Some("It is Paris"));
+        // As it is told of an answer that is not streamed.
+        let whole = within(&orchestrator, 60.0).await.0.unwrap().report;
+        assert_eq!(whole.confidence, report.confidence, "{merge}");
+        assert_eq!(whole.agreement, report.agreement, "{merge}");
+        let rounds = || orchestrator.status().ensembles["panel"].rounds;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rounds(), 2, "{merge}: both are rounds to learn from");
+
+        // Where another vote may be worth it, nothing is said before it is decided.
+        let (orchestrator, _) = inside_of(worth(merge, 1000.0), &members).await;
+        let (pieces, _) = streamed(&orchestrator).await;
+        assert!(pieces[0].0 > 2.5, "{merge}: {pieces:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_the_only_one_does_not_begin_another_is_asked() {
+    for silent in [
+        json!({ "hang": "before" }),
+        json!({ "fail": { "kind": "upstream", "status": 400 } }),
+        json!({ "answer": "" }),
+    ] {
+        let members = [(0.5, silent.clone()), (0.5, slowly("It is Lyon"))];
+        let (orchestrator, providers) = inside_of(worth(Strategy::Adaptive, 0.5), &members).await;
+        let (pieces, report) = streamed(&orchestrator).await;
+        assert_eq!(text(&pieces), "It is Lyon", "{silent}");
+        assert!(pieces[0].0 < 45.0, "{silent}: {pieces:?}");
+        assert_eq!(report.ensemble.unwrap().calls, 2, "{silent}");
+        assert_eq!(providers[0].in_flight(), 0, "{silent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn best_streams_the_most_trusted_and_does_not_wait_for_its_end() {
+    let members = [
+        (0.4, json!({ "answer": "from a" })),
+        (0.9, slowly("from b here")),
+        (0.6, json!({ "hang": "before" })),
+    ];
+    let panel = Ensemble {
+        wave: 3,
+        ..worth(Strategy::Best, 1.0)
+    };
+    let (orchestrator, _) = inside_of(panel, &members).await;
+    let (pieces, report) = streamed(&orchestrator).await;
+    assert_eq!(text(&pieces), "from b here");
+    assert!(pieces[0].0 < 1.5 && pieces[2].0 > 2.5, "{pieces:?}");
+    let outcomes = report
+        .members
+        .iter()
+        .map(|member| (member.outcome, member.chosen));
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        [("ok", false), ("ok", true), ("cancelled", false)]
+    );
+    assert_eq!(report.agreement, Some(0.5), "a says otherwise");
+    assert!(report.confidence.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_is_streamed_while_it_writes() {
+    let members = [
+        (0.5, json!({ "answer": "Paris" })),
+        (0.5, json!({ "answer": "Lyon" })),
+        (0.5, slowly("Paris or Lyon")),
+    ];
+    let panel = Ensemble {
+        aim: None,
+        judge: Some("c/m".into()),
+        ..worth(Strategy::Synthesize, 1.0)
+    };
+    let (orchestrator, _) = inside_of(panel, &members).await;
+    let (pieces, report) = streamed(&orchestrator).await;
+    assert_eq!(text(&pieces), "Paris or Lyon");
+    assert!(pieces[0].0 < 1.5 && pieces[2].0 > 2.5, "{pieces:?}");
+    assert!(report.confidence.is_some());
 }

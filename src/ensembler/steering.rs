@@ -304,6 +304,50 @@ impl<'a> Steering<'a> {
         }
     }
 
+    /// Whether the answers of `members`, who are to be asked after `asked`, may be the outcome before they are whole:
+    /// of the first to begin or of the best, or where one member is asked and no other will be, whatever it says.
+    pub fn may_stream(&self, open: &[usize], asked: &[usize], members: &[usize]) -> bool {
+        if self.plan.quorum > 1 || self.plan.everyone {
+            return false;
+        }
+        match (self.plan.merge, members) {
+            (Strategy::First | Strategy::Best, _) => true,
+            (Strategy::Adaptive | Strategy::Cascade, [only]) => {
+                asked.is_empty() && self.is_alone(open, *only)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the answer of the member at `place`, which [may be streamed](Self::may_stream) and has begun, is the
+    /// outcome, and why nobody else is needed then.
+    pub fn floor(
+        &self,
+        place: usize,
+        open: &[usize],
+        asked: &[usize],
+        failed: &[usize],
+    ) -> Option<Why> {
+        let of = |at: &usize| quality(self.plan, *at);
+        match self.plan.merge {
+            Strategy::First => Some(Why::Decided),
+            Strategy::Best => open
+                .iter()
+                .all(|at| failed.contains(at) || of(at) <= of(&place))
+                .then_some(Why::Decided),
+            _ => (asked == [place]).then_some(Why::NotWorth),
+        }
+    }
+
+    /// Whether nobody is worth asking after the member at `place`, whatever it says.
+    fn is_alone(&self, open: &[usize], place: usize) -> bool {
+        let others: Vec<usize> = open.iter().copied().filter(|at| *at != place).collect();
+        let others = self.in_reach(&others, &[place]);
+        let (round, _) = self.round(&[]);
+        let member = self.model.member(name(self.plan, place));
+        (self.model).settles(&round, member, &self.candidates(&others), &self.setup.plan)
+    }
+
     /// How long a member that is asked now may be silent before it counts as late. `own` is what its deployment is
     /// given for an answer, `left` the time to the deadline, `unasked` who can still be asked. Those, or who is to
     /// judge when there is nobody, must have time to answer after it: twice what they are expected to take, at least a
@@ -387,14 +431,16 @@ impl<'a> Steering<'a> {
 
     fn next(&self, left: &[usize], heard: &[Heard<'_>]) -> Next {
         let (round, _) = self.round(heard);
-        let candidates: Vec<Candidate> = left
-            .iter()
-            .map(|at| Candidate {
-                member: self.model.member(name(self.plan, *at)),
-                price: self.price(*at),
-            })
-            .collect();
-        self.model.next(&round, &candidates, &self.setup.plan)
+        self.model
+            .next(&round, &self.candidates(left), &self.setup.plan)
+    }
+
+    fn candidates(&self, places: &[usize]) -> Vec<Candidate> {
+        let candidate = |at: &usize| Candidate {
+            member: self.model.member(name(self.plan, *at)),
+            price: self.price(*at),
+        };
+        places.iter().map(candidate).collect()
     }
 
     /// What asking a member costs, in dollars, or in calls where nobody has a price.

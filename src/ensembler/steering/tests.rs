@@ -1,8 +1,13 @@
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
 
 use super::*;
 use crate::config::Aim;
 use crate::ensembler::merge::Strategy;
+use crate::learning::votes::{History, Settings, fit};
 use crate::router::Plan as One;
 
 /// An ensemble of so many members of whom nothing is known.
@@ -187,5 +192,84 @@ proptest! {
             }
         }
         prop_assert!(false, "it goes on for ever");
+    }
+}
+
+/// What was learned from rounds of three members, the first right more often than the others, and at less length.
+static LEARNED: LazyLock<Vec<Arc<Course>>> = LazyLock::new(|| {
+    let course = |ability: u64| {
+        let mut history = History::default();
+        let members: Vec<u16> = (0..3)
+            .map(|at| history.member(&format!("{at}/m")))
+            .collect();
+        for number in 0u64..120 {
+            let says = |at: u64| {
+                let draw = blake3::hash(&[number as u8, at as u8]).as_bytes()[0];
+                let right = u64::from(draw) < if at == 0 { ability } else { 140 };
+                let length = if right { 40.0 } else { 90.0 };
+                Said::Answer {
+                    cluster: if right { 0 } else { 1 + draw % 3 },
+                    tokens: Some(length + f32::from(draw % 16)),
+                }
+            };
+            let ballots = (0u64..).zip(&members).map(|(at, member)| Ballot {
+                member: *member,
+                said: if number % 11 == at {
+                    Said::Nothing
+                } else {
+                    says(at)
+                },
+            });
+            let round = Round {
+                ballots: ballots.collect(),
+                prompt_tokens: Some(10.0),
+                truth: Truth::Cluster(0),
+                ..Round::default()
+            };
+            history.push(round).unwrap();
+        }
+        Arc::new(Course {
+            model: fit(&history, &[], &Settings::default()),
+            tuned: None,
+            framing: 0.0,
+            outputs: BTreeMap::new(),
+            digest: String::new(),
+        })
+    };
+    [130, 180, 230, 250].map(course).to_vec()
+});
+
+proptest! {
+    /// Who is streamed because nobody else will be worth asking, is the only one who would have been asked.
+    #[test]
+    fn who_is_alone_is_alone_whatever_it_says(
+        merge in prop::sample::select(vec![Strategy::Adaptive, Strategy::Cascade]),
+        learned in prop::option::of(0usize..4),
+        worth in (-2.0f64..5.0).prop_map(|power| 10f64.powf(power)),
+        members in 1usize..=3,
+        tokens in prop::option::of((0.0f64..14.0).prop_map(|power| power.exp() as u32)),
+        text in prop::sample::select(vec!["Paris", "42", "I don't know", "I cannot help with that."]),
+    ) {
+        let query = query();
+        let plan = EnsemblePlan {
+            aim: Some(Aim::Worth(worth)),
+            stop: 1.0,
+            ..plan(merge, members, 1, 1)
+        };
+        let course = learned.map(|at| &LEARNED[at]);
+        let steering = Steering::new(&plan, &query, course);
+        let open: Vec<usize> = (0..members).collect();
+        let Step::Ask(first) = steering.step(&progress(&open, &[], &[], 0)) else {
+            panic!("somebody is asked");
+        };
+        let is_alone = steering.may_stream(&open, &[], &first);
+        let heard = [Heard { tokens, ..says(first[0], text) }];
+        let then = steering.step(&progress(&open, &first, &heard, 0));
+        if is_alone {
+            prop_assert!(matches!(then, Step::Stop(_)), "{:?}", then);
+        }
+        // Less than a call is worth is never worth a second; and with nobody else there is none.
+        prop_assert!(is_alone || worth >= 0.8 && members > 1);
+        prop_assert!(!is_alone || worth <= 1000.0 || members == 1);
     }
 }
