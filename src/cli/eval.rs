@@ -1,6 +1,7 @@
 //! `quorate eval`: recorded answers through the code that serves queries, measured.
 
 use std::io::IsTerminal;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,19 +60,19 @@ struct Ensemble {
     #[arg(long, default_value = "plurality")]
     merge: Strategy,
     /// Confidence at which nobody more is asked, for adaptive and cascade
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, value_name = "P", value_parser = within(0.5..=1.0))]
     stop: Option<f64>,
     /// What one more right answer is worth, in dollars (without --prices in calls), for adaptive and cascade
-    #[arg(long, value_parser = positive, conflicts_with_all = ["target_cost", "target_accuracy"])]
+    #[arg(long, value_parser = within(WORTH), conflicts_with_all = ["target_cost", "target_accuracy"])]
     worth: Option<f64>,
     /// Tune to this many dollars per 1,000 questions on the learned set
-    #[arg(long, value_parser = positive, value_name = "DOLLARS", conflicts_with = "target_accuracy")]
+    #[arg(long, value_parser = within(0.001..=1e6), value_name = "DOLLARS", conflicts_with = "target_accuracy")]
     target_cost: Option<f64>,
     /// Tune to this accuracy, in per cent, on the learned set
-    #[arg(long, value_parser = positive, value_name = "PERCENT")]
+    #[arg(long, value_parser = within(1.0..=100.0), value_name = "PERCENT")]
     target_accuracy: Option<f64>,
     /// How many members are asked at first
-    #[arg(long)]
+    #[arg(long, value_parser = count(1..=32))]
     wave: Option<usize>,
     /// How many answers of the learned set are known: all, none, or a number
     #[arg(long, default_value = "all", value_parser = labels)]
@@ -95,7 +96,7 @@ struct Route {
     #[arg(long, default_value = "thompson", value_parser = policy)]
     policy: Policy,
     /// Queries of each run; 0 asks every question once, in order
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = count(0..=1_000_000))]
     queries: usize,
     /// Runs, each with draws of its own
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -104,7 +105,7 @@ struct Route {
     #[arg(long, value_name = "MODEL:AT:KEEP", value_parser = shift)]
     shift: Option<Shift>,
     /// Weight of cost, against 1 of quality
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = within(0.0..=100.0))]
     cost_weight: f64,
     /// Judge no answer: only what --learn taught is known
     #[arg(long)]
@@ -125,7 +126,7 @@ struct Frontier {
     #[arg(long, value_delimiter = ',', required = true, value_name = "MODEL,…")]
     members: Vec<String>,
     /// Worths of a right answer at which cascades and adaptive ensembles are measured
-    #[arg(long, value_delimiter = ',', default_values_t = [0.01, 0.03, 0.1, 0.3, 1.0], value_parser = positive)]
+    #[arg(long, value_delimiter = ',', default_values_t = [0.01, 0.03, 0.1, 0.3, 1.0], value_parser = within(WORTH))]
     worths: Vec<f64>,
     /// Write the frontier as SVG here, and the reliability diagram beside it as NAME.reliability.svg
     #[arg(long, value_name = "FILE")]
@@ -156,7 +157,7 @@ struct Record {
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// Decisions at most, the latest
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = count(1..=10_000_000))]
     most: usize,
     /// Where the recorded set goes
     out: PathBuf,
@@ -165,10 +166,10 @@ struct Record {
 #[derive(Debug, clap::Args)]
 struct Generate {
     /// Questions
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = count(1..=synthetic::MAX_QUESTIONS))]
     questions: usize,
     /// Models
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = count(1..=synthetic::MAX_MODELS))]
     models: usize,
     /// What everything drawn comes from
     #[arg(long, default_value_t = 1)]
@@ -183,27 +184,35 @@ struct Generate {
     split: Option<PathBuf>,
 }
 
-fn probability(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|p| (0.5..=1.0).contains(p));
-    number.ok_or_else(|| "must be a number from 0.5 to 1".into())
+/// What a right answer may be worth.
+const WORTH: RangeInclusive<f64> = 1e-6..=1000.0;
+
+/// Reads a number in a range.
+fn within(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
+    }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let number = text
-        .parse()
-        .ok()
-        .filter(|n: &f64| *n > 0.0 && n.is_finite());
-    number.ok_or_else(|| "must be a number above 0".into())
+/// Reads a whole number in a range.
+fn count(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (from, to) = (range.start(), range.end());
+            format!("must be a whole number from {from} to {to}")
+        })
+    }
 }
 
 fn labels(text: &str) -> Result<Labels, String> {
     match text {
         "all" => Ok(Labels::All),
         "none" => Ok(Labels::None),
-        number => number
-            .parse()
+        number => count(1..=read::MAX_RECORDS)(number)
             .map(Labels::Some)
-            .map_err(|_| "must be all, none or a number".into()),
+            .map_err(|error| format!("{error}, or all, or none")),
     }
 }
 
@@ -220,11 +229,14 @@ fn policy(text: &str) -> Result<Policy, String> {
 }
 
 fn shift(text: &str) -> Result<Shift, String> {
-    let wrong = || "must be MODEL:AT:KEEP, such as best:1000:0.4".to_owned();
+    let wrong = || {
+        "must be MODEL:AT:KEEP, such as best:1000:0.4: a model or best, the number of a query, a share from 0 to 1"
+            .to_owned()
+    };
     let (rest, keep) = text.rsplit_once(':').ok_or_else(wrong)?;
     let (model, at) = rest.rsplit_once(':').ok_or_else(wrong)?;
-    let keep: f64 = keep.parse().map_err(|_| wrong())?;
-    if !(0.0..=1.0).contains(&keep) || model.is_empty() {
+    let keep = within(0.0..=1.0)(keep).map_err(|_| wrong())?;
+    if model.is_empty() {
         return Err(wrong());
     }
     Ok(Shift {
@@ -347,6 +359,11 @@ impl Eval {
 
 impl Ensemble {
     async fn run(self, out: Output) -> Result<(), Failure> {
+        let members = self.members.len();
+        if self.wave.is_some_and(|wave| wave > members) {
+            let message = format!("--wave must be 1 to {members}, the number of members");
+            return Err(Failure::usage(message));
+        }
         let learn = load_or_none(self.learn.as_ref())?;
         let test = load(&self.test)?;
         let prices = self.common.prices()?;
@@ -426,6 +443,16 @@ impl Route {
         let learn = load_or_none(self.learn.as_ref())?;
         let test = load(&self.data)?;
         let prices = self.common.prices()?;
+        let queries = if self.queries == 0 {
+            test.len()
+        } else {
+            self.queries
+        };
+        if self.shift.as_ref().is_some_and(|shift| shift.at >= queries) {
+            let message =
+                format!("--shift must be at a query from 0 to below {queries}, their number");
+            return Err(Failure::usage(message));
+        }
         let options = route::Options {
             models: self.models,
             policy: self.policy,
@@ -618,14 +645,6 @@ impl Record {
 
 impl Generate {
     fn run(self, out: Output) -> Result<(), Failure> {
-        if !(1..=synthetic::MAX_QUESTIONS).contains(&self.questions) {
-            let most = synthetic::MAX_QUESTIONS;
-            return Err(Failure::usage(format!("--questions must be 1 to {most}")));
-        }
-        if !(1..=synthetic::MAX_MODELS).contains(&self.models) {
-            let most = synthetic::MAX_MODELS;
-            return Err(Failure::usage(format!("--models must be 1 to {most}")));
-        }
         let records = synthetic::generate(self.questions, self.models, self.seed);
         match &self.split {
             Some(second) => {
