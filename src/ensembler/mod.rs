@@ -3,7 +3,7 @@
 //! - [`Ensembler`]: the handle; a query with an ensemble plan goes in, an answer comes out.
 //! - `actor`: owns the running ensembles, so that all end with it, and counts them.
 //! - `fan_out`: one ensemble, start to end: `poll` asks and gathers, `conclude` makes an answer of it, with the help
-//!   of a further model (`consult`) where the merge wants one; `unanswered` says why there is none.
+//!   of a further model (`consult`) where the merge wants one; `told` is its report, `unanswered` says why there is none.
 //! - `steering`: whom to ask next and when to stop, pure.
 //! - [`merge`]: the strategies, pure.
 //! - [`confidence`]: how sure to be, pure.
@@ -17,6 +17,7 @@ mod fan_out;
 pub mod merge;
 mod poll;
 mod steering;
+mod told;
 mod unanswered;
 pub mod vectors;
 

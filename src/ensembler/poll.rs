@@ -52,7 +52,7 @@ pub(super) struct Polled {
 enum Event {
     /// A member begins to say something, and its answer can be streamed.
     Began(usize, Box<Executed>),
-    Ended(Ballot),
+    Ended(Box<Ballot>),
 }
 
 /// What the futures of one poll share.
@@ -101,11 +101,11 @@ impl<'a> Poll<'a> {
     }
 
     fn ended(self, index: usize, result: Result<Given>) -> Event {
-        Event::Ended(Ballot {
+        Event::Ended(Box::new(Ballot {
             index,
             took: self.started.elapsed(),
             result,
-        })
+        }))
     }
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn poll(
                 let until = next.filter(|until| *until > now).min();
                 let until = until.map_or(deadline, |until| until.min(deadline));
                 match timeout_at(until, running.next()).await {
-                    Ok(Some(Event::Ended(ballot))) => polled.ballots.push(ballot),
+                    Ok(Some(Event::Ended(ballot))) => polled.ballots.push(*ballot),
                     Ok(Some(Event::Began(place, begun))) => {
                         let failed = polled.ballots.iter().filter(|one| one.result.is_err());
                         let failed: Vec<usize> = failed.map(|ballot| ballot.index).collect();

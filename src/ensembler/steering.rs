@@ -1,18 +1,20 @@
 //! Whom an ensemble asks next, and when it stops: pure decisions over the votes so far.
 
+mod round;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::merge::compare::{self, Form, Similarity};
-use super::merge::{Group, Strategy, Vote};
+use super::merge::Strategy;
+use super::merge::compare::{self, Form};
 use crate::answer::Usage;
 use crate::config::Aim;
-use crate::learner::{Course, Seen, Setup};
-use crate::learning::votes::{
-    Ballot, Candidate, Model, Next, Plan, Posterior, Round, Said, Stop, Target, Truth,
-};
+use crate::learner::{Course, Setup};
+use crate::learning::votes::{Candidate, Model, Next, Plan, Stop, Target};
 use crate::provider::Price;
 use crate::query::Query;
 use crate::router::EnsemblePlan;
@@ -151,119 +153,6 @@ impl<'a> Steering<'a> {
         steering
     }
 
-    /// The votes that count, with their places among those heard.
-    pub fn votes<'b>(&'b self, heard: &[Heard<'b>]) -> (Vec<Vote<'b>>, Vec<usize>) {
-        let counted = heard.iter().enumerate().filter_map(|(order, heard)| {
-            let text = heard.text?;
-            compare::declined(text, &self.form)
-                .is_none()
-                .then_some((order, heard, text))
-        });
-        let mut votes: Vec<(Vote<'b>, usize)> = counted
-            .map(|(order, heard, text)| (vote(self.plan, heard, text, order), order))
-            .collect();
-        if votes.is_empty() {
-            // Nobody gave an answer: then what they said instead is all there is.
-            votes = heard
-                .iter()
-                .enumerate()
-                .filter(|(_, heard)| heard.speaks)
-                .map(|(order, heard)| {
-                    let text = heard.text.unwrap_or_default();
-                    (vote(self.plan, heard, text, order), order)
-                })
-                .collect();
-        }
-        votes.into_iter().unzip()
-    }
-
-    /// Whether the sentence vector of an answer is of use: for prose, in an ensemble that wants them.
-    pub fn wants_vector(&self, text: &str) -> bool {
-        self.plan.vectors && compare::is_prose(text, &self.form)
-    }
-
-    /// Votes that say the same.
-    pub fn group(&self, votes: &[Vote<'_>]) -> Vec<Group> {
-        compare::group(votes, &self.form, Similarity::between(votes).as_ref())
-    }
-
-    /// What was heard as a round of votes; the group of each that counts.
-    pub fn round(&self, heard: &[Heard<'_>]) -> (Round, HashMap<usize, u8>) {
-        let (votes, orders) = self.votes(heard);
-        let counted = votes
-            .iter()
-            .any(|vote| compare::declined(vote.text, &self.form).is_none());
-        let mut groups = HashMap::new();
-        if counted {
-            for (number, group) in (0u8..=254).zip(self.group(&votes)) {
-                for vote in group.members {
-                    groups.insert(heard[orders[vote]].place, number);
-                }
-            }
-        }
-        let ballots = heard
-            .iter()
-            .map(|one| Ballot {
-                member: self.model.member(name(self.plan, one.place)),
-                said: said(groups.get(&one.place).copied(), one.tokens),
-            })
-            .collect();
-        let round = Round {
-            kind: self.label.map(|label| self.model.kind(label)),
-            ballots,
-            options: self.options(),
-            prompt_tokens: Some(self.prompt_tokens),
-            truth: Truth::Unknown,
-        };
-        (round, groups)
-    }
-
-    fn options(&self) -> Option<u8> {
-        match &self.form {
-            Form::Letter(options) => Some(options.count()),
-            _ => None,
-        }
-    }
-
-    /// How likely each group is right, by what was learned.
-    pub fn posterior(&self, round: &Round) -> Posterior {
-        if self.setup.stepwise {
-            self.model.posterior_when_asked(round)
-        } else {
-            self.model.posterior(round)
-        }
-    }
-
-    /// Whether the posterior rests on experience.
-    pub fn is_learned(&self) -> bool {
-        self.is_learned
-    }
-
-    /// What is to be learned from.
-    pub fn seen(&self, query: &Query, heard: &[Heard<'_>], groups: &HashMap<usize, u8>) -> Seen {
-        Seen {
-            ensemble: self.plan.key.clone(),
-            decision: query.id.clone(),
-            kind: self.label.map(str::to_owned),
-            ballots: heard
-                .iter()
-                .map(|one| {
-                    let said = said(groups.get(&one.place).copied(), one.tokens);
-                    (name(self.plan, one.place).to_owned(), said)
-                })
-                .collect(),
-            options: self.options(),
-            prompt_tokens: self.prompt_tokens,
-            input_tokens: mean(heard.iter().filter_map(|one| one.input)),
-            truth: Truth::Unknown,
-        }
-    }
-
-    /// How the ensemble is set up, for the learner.
-    pub fn setup(&self) -> Setup {
-        self.setup.clone()
-    }
-
     /// What to do next. Who is late is not waited for while anybody else can be asked, or once the quorum is there.
     pub fn step(&self, progress: &Progress<'_>) -> Step {
         let Progress { asked, heard, .. } = *progress;
@@ -302,50 +191,6 @@ impl<'a> Steering<'a> {
             Next::Stop(Stop::NotWorth) => Step::Stop(Why::NotWorth),
             Next::Stop(Stop::NobodyLeft) => Step::Stop(Why::Everybody),
         }
-    }
-
-    /// Whether the answers of `members`, who are to be asked after `asked`, may be the outcome before they are whole:
-    /// of the first to begin or of the best, or where one member is asked and no other will be, whatever it says.
-    pub fn may_stream(&self, open: &[usize], asked: &[usize], members: &[usize]) -> bool {
-        if self.plan.quorum > 1 || self.plan.everyone {
-            return false;
-        }
-        match (self.plan.merge, members) {
-            (Strategy::First | Strategy::Best, _) => true,
-            (Strategy::Adaptive | Strategy::Cascade, [only]) => {
-                asked.is_empty() && self.is_alone(open, *only)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the answer of the member at `place`, which [may be streamed](Self::may_stream) and has begun, is the
-    /// outcome, and why nobody else is needed then.
-    pub fn floor(
-        &self,
-        place: usize,
-        open: &[usize],
-        asked: &[usize],
-        failed: &[usize],
-    ) -> Option<Why> {
-        let of = |at: &usize| quality(self.plan, *at);
-        match self.plan.merge {
-            Strategy::First => Some(Why::Decided),
-            Strategy::Best => open
-                .iter()
-                .all(|at| failed.contains(at) || of(at) <= of(&place))
-                .then_some(Why::Decided),
-            _ => (asked == [place]).then_some(Why::NotWorth),
-        }
-    }
-
-    /// Whether nobody is worth asking after the member at `place`, whatever it says.
-    fn is_alone(&self, open: &[usize], place: usize) -> bool {
-        let others: Vec<usize> = open.iter().copied().filter(|at| *at != place).collect();
-        let others = self.in_reach(&others, &[place]);
-        let (round, _) = self.round(&[]);
-        let member = self.model.member(name(self.plan, place));
-        (self.model).settles(&round, member, &self.candidates(&others), &self.setup.plan)
     }
 
     /// How long a member that is asked now may be silent before it counts as late. `own` is what its deployment is
@@ -506,21 +351,6 @@ fn fair(own: Duration, left: Duration, expected: Option<f64>) -> Duration {
     own.min(Duration::from_secs_f64(seconds - reserve))
 }
 
-fn mean(counts: impl Iterator<Item = u32>) -> Option<f32> {
-    let (sum, n) = counts.fold((0.0, 0.0), |(sum, n), count| (sum + count as f32, n + 1.0));
-    (n > 0.0).then_some(sum / n)
-}
-
-fn said(group: Option<u8>, tokens: Option<u32>) -> Said {
-    match group {
-        Some(cluster) => Said::Answer {
-            cluster,
-            tokens: tokens.map(|tokens| tokens as f32),
-        },
-        None => Said::Nothing,
-    }
-}
-
 /// The member's name: that of the deployment it begins with.
 fn name(plan: &EnsemblePlan, place: usize) -> &str {
     let member = &plan.members[place];
@@ -528,17 +358,6 @@ fn name(plan: &EnsemblePlan, place: usize) -> &str {
         .candidates
         .first()
         .map_or(member.asked.as_str(), |first| first.deployment.as_str())
-}
-
-fn vote<'b>(plan: &'b EnsemblePlan, heard: &Heard<'b>, text: &'b str, order: usize) -> Vote<'b> {
-    let candidate = plan.members[heard.place].candidates.first();
-    Vote {
-        text,
-        quality: quality(plan, heard.place),
-        vector: heard.vector,
-        family: candidate.and_then(|candidate| candidate.family.as_deref()),
-        order,
-    }
 }
 
 fn quality(plan: &EnsemblePlan, place: usize) -> f64 {
@@ -575,6 +394,3 @@ fn setup(plan: &EnsemblePlan, tuned: Option<f64>) -> Setup {
         stepwise: matches!(plan.merge, Strategy::Adaptive | Strategy::Cascade),
     }
 }
-
-#[cfg(test)]
-mod tests;

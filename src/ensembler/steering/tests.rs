@@ -7,7 +7,7 @@ use proptest::strategy::Strategy as _;
 use super::*;
 use crate::config::Aim;
 use crate::ensembler::merge::Strategy;
-use crate::learning::votes::{History, Settings, fit};
+use crate::learning::votes::{Ballot, History, Round, Said, Settings, Truth, fit};
 use crate::router::Plan as One;
 
 /// An ensemble of so many members of whom nothing is known.
