@@ -39,3 +39,9 @@ doc:
 # a daemon with its log in text form
 serve *ARGS:
     cargo run --release --locked -- serve {{ARGS}}
+
+# look for bytes that break a law of fuzz/laws; the targets are listed in fuzz/README.md
+fuzz TARGET SECONDS="180":
+    mkdir -p fuzz/grown/{{TARGET}}
+    cargo +nightly fuzz run --sanitizer none {{TARGET}} fuzz/grown/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+        -max_len=4096 -timeout=25 -max_total_time={{SECONDS}}

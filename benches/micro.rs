@@ -187,10 +187,7 @@ fn automata(c: &mut Criterion) {
         }
         let members: Vec<Member<'_>> = abilities
             .iter()
-            .map(|ability| Member {
-                ability,
-                prior: Prior::default(),
-            })
+            .map(|ability| Member::new(ability, Prior::default()))
             .collect();
         bench.iter(|| black_box(Pool::fit(&members)));
     });

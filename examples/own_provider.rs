@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             ..Limits::default()
         },
         timeouts: Timeouts::default(),
-        quality: 0.5,
+        quality: None,
         family: None,
     };
     let orchestrator = Orchestrator::builder(config)

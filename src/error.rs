@@ -73,6 +73,9 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Internal as usize + 1;
+
     /// The kind's name in logs, metrics, ledger and error bodies.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 //! The shapes of [`Message`], [`Part`] and [`Tool`] follow the OpenAI chat wire, which every serving system
 //! understands today; fields we do not know are kept in `rest` and ride along.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,12 +96,12 @@ impl Query {
     }
 
     /// The last thing that the user said, if it has text.
-    pub fn question(&self) -> Option<String> {
-        let last = self.messages.iter().rev();
-        let last = last
+    pub fn question(&self) -> Option<Cow<'_, str>> {
+        let said = self.messages.iter().rev();
+        let said = said
             .filter(|message| message.role == Role::User)
             .map(Message::text);
-        last.into_iter().find(|text| !text.is_empty())
+        said.into_iter().find(|text| !text.is_empty())
     }
 
     /// The kind of work by its finest name: the caller's topic, else the kind's.
@@ -210,16 +211,16 @@ impl Message {
     }
 
     /// All text of this turn, its parts joined by a line break.
-    pub fn text(&self) -> String {
+    pub fn text(&self) -> Cow<'_, str> {
         match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
+            None => Cow::default(),
+            Some(Content::Text(text)) => text.into(),
             Some(Content::Parts(parts)) => {
                 let texts: Vec<&str> = parts
                     .iter()
                     .filter_map(|part| part.text.as_deref())
                     .collect();
-                texts.join("\n")
+                texts.join("\n").into()
             }
         }
     }

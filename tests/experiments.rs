@@ -350,6 +350,54 @@ async fn an_experiment_goes_on_after_kill_9() {
 }
 
 #[tokio::test]
+async fn an_experiment_that_comes_back_goes_on_where_it_was() {
+    let dir = TempDir::new().unwrap();
+    let daemon = Daemon::start(dir.path(), TONE).await;
+    let mut before = Vec::new();
+    for session in 0..20 {
+        let reply = answered(daemon.http, "fast", &format!("s{session}")).await;
+        judge(daemon.http, &reply, 1.0).await;
+        before.push(reply.header("x-quorate-model").to_owned());
+    }
+    let reports = async |daemon: &Daemon| {
+        let status = daemon.get("/v1/status").await.unwrap().json();
+        status["experiments"].clone()
+    };
+    let known = reports(&daemon).await;
+    assert_eq!(known["tone"]["samples"], 20);
+    let reload = async |daemon: &Daemon, toml: &str| {
+        let whole = std::fs::read_to_string(&daemon.config).unwrap();
+        let (server, _) = whole.split_once("\n[[providers]]").unwrap();
+        std::fs::write(&daemon.config, format!("{server}\n{toml}")).unwrap();
+        let mut rpc = support::Rpc::connect(&daemon.socket).await;
+        let reply = rpc.call("reload", &json!({})).await;
+        assert!(reply.get("error").is_none(), "{reply}");
+    };
+    let (without, _) = TONE.split_once("[experiments").unwrap();
+    reload(&daemon, without).await;
+    assert_eq!(reports(&daemon).await, json!({}), "it is not running");
+    assert_eq!(who(daemon.http, "fast", "s0").await, "a/m");
+    reload(&daemon, TONE).await;
+    assert_eq!(reports(&daemon).await, known);
+    // Nor does it matter that the daemon was killed meanwhile.
+    reload(&daemon, without).await;
+    eventually("its retirement is written", || {
+        on_disk(dir.path(), "retired") == Some(json!(["tone"]))
+    })
+    .await;
+    drop(daemon);
+    let daemon = Daemon::start(dir.path(), without).await;
+    assert_eq!(reports(&daemon).await, json!({}));
+    drop(daemon);
+    let daemon = Daemon::start(dir.path(), TONE).await;
+    assert_eq!(reports(&daemon).await, known);
+    for (session, before) in before.iter().enumerate() {
+        let session = format!("s{session}");
+        assert_eq!(&who(daemon.http, "fast", &session).await, before);
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_experiment_is_refused_with_the_names_there_are() {
     let world = World::start(TONE, Vec::new()).await;
     let reply = world.chat("experiment/tune", "?").await;

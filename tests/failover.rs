@@ -61,7 +61,7 @@ async fn every_kind_of_failure_before_the_first_delta_falls_back() {
 #[tokio::test]
 async fn a_hanging_upstream_is_given_up_and_another_answers() {
     let world = pair(
-        "[resilience]\nfirst_token_timeout = \"200ms\"\n",
+        "[resilience]\nanswer_timeout = \"200ms\"\nfirst_token_timeout = \"200ms\"\n",
         "{ hang = \"before\" }",
     )
     .await;

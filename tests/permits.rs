@@ -258,7 +258,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let toml = "[ledger]\npath = \"off\"\n[resilience]\nretries = 1\nfirst_token_timeout = \"5s\"\nidle_timeout = \"5s\"\n[resilience.breaker]\nopen_for = \"10s\"\n";
+            let toml = "[ledger]\npath = \"off\"\n[resilience]\nretries = 1\nfirst_token_timeout = \"5s\"\nanswer_timeout = \"5s\"\nidle_timeout = \"5s\"\n[resilience.breaker]\nopen_for = \"10s\"\n";
             let config = quorate::Config::parse(toml, "test", Vec::new(), &[]).unwrap();
             let moody: Arc<dyn Provider> = Arc::new(Moody);
             let orchestrator = quorate::Orchestrator::builder(config)

@@ -6,6 +6,7 @@
 
 mod support;
 
+use quorate::ledger::{Cell, State};
 use serde_json::{Value, json};
 use support::{World, chat};
 
@@ -131,6 +132,77 @@ async fn an_exported_state_comes_back_and_one_that_was_touched_does_not() {
 }
 
 #[tokio::test]
+async fn the_report_of_an_import_says_what_is_in_force_and_what_is_not() {
+    let world = world().await;
+    for _ in 0..3 {
+        let decision = decide(&world, "panel").await;
+        judge(&world, &decision).await;
+    }
+    assert!(world.orchestrator.fit("a/m+b/m+c/m").await);
+    let export = async |world: &World| {
+        let document = call(world, "state", json!({ "action": "export" })).await;
+        State::parse(document.to_string().as_bytes()).unwrap().0
+    };
+    let import = async |world: &World, cells: Vec<Cell>| {
+        let document: Value = serde_json::from_str(&State::new(cells).to_json(5)).unwrap();
+        call(
+            world,
+            "state",
+            json!({ "action": "import", "state": document }),
+        )
+        .await
+    };
+    let mine = export(&world).await;
+    let payload = |key: &str| {
+        let cell = mine.cells().iter().find(|cell| cell.key == key).unwrap();
+        cell.payload.clone()
+    };
+    let cell = |key: &str, payload: &str| Cell {
+        key: key.into(),
+        version: 1,
+        payload: payload.into(),
+    };
+    let mut cells = mine.cells().to_vec();
+    let model = payload("ensemble:a/m+b/m+c/m");
+    cells.extend([
+        cell(
+            "deployment:gone/m:tokens",
+            &payload("deployment:a/m:tokens"),
+        ),
+        cell("ensemble:a/m+gone/m", &model),
+        cell("experiment:gone", "{}"),
+        cell("pinned", "true"),
+        cell("weather", "\"fine\""),
+    ]);
+    // To one like it; what is one query's ensemble is known by its members.
+    let other = self::world().await;
+    let told = import(&other, cells.clone()).await;
+    assert_eq!(told["restored"], mine.cells().len(), "{told}");
+    assert_eq!(told["digest"], mine.short(), "{told}");
+    let unknown = [
+        "deployment:gone/m:tokens",
+        "ensemble:a/m+gone/m",
+        "experiment:gone",
+        "pinned",
+    ];
+    assert_eq!(told["unknown"], json!(unknown));
+    let refused = told["refused"].as_array().unwrap();
+    assert_eq!((refused.len(), &refused[0]["key"]), (1, &json!("weather")));
+    assert_eq!(told["unnamed"], 0);
+    let held = call(&other, "state", json!({ "action": "show" })).await;
+    assert_eq!(
+        (&held["digest"], &held["pinned"]),
+        (&told["digest"], &json!(false))
+    );
+    assert_eq!(export(&other).await, mine, "what is unknown is kept");
+
+    cells.extend((0..300).map(|at| cell(&format!("experiment:x{at}"), "{}")));
+    let told = import(&other, cells).await;
+    assert_eq!(told["unknown"].as_array().unwrap().len(), 100);
+    assert_eq!(told["unnamed"], 204);
+}
+
+#[tokio::test]
 async fn a_pinned_state_serves_and_does_not_learn() {
     let world = world().await;
     let held = call(&world, "state", json!({ "action": "pin", "pinned": true })).await;
@@ -151,6 +223,50 @@ async fn a_pinned_state_serves_and_does_not_learn() {
         .until("the evidence is in, with its source", async |world| {
             world.deployment("a/m")["quality"]["sources"]["tests"]["count"] == 1
         })
+        .await;
+}
+
+#[tokio::test]
+async fn a_judgement_given_while_pinned_is_kept_and_can_be_learned_from_later() {
+    let world = world().await;
+    let pin = async |pinned: bool| {
+        call(
+            &world,
+            "state",
+            json!({ "action": "pin", "pinned": pinned }),
+        )
+        .await
+    };
+    let held = pin(true).await;
+    let decision = decide(&world, "a/m").await;
+    let score = json!({ "decision": decision, "score": 1 });
+    for outcome in ["recorded", "repeated"] {
+        let told = call(&world, "feedback", score.clone()).await;
+        assert_eq!(told["outcome"], outcome, "{told}");
+        assert_eq!(
+            (&told["learned"], &told["reason"]),
+            (&json!(0), &json!("pinned"))
+        );
+    }
+    let shown = call(&world, "state", json!({ "action": "show" })).await;
+    assert_eq!(shown["digest"], held["digest"]);
+    pin(false).await;
+    let user = async |w: &World| w.deployment("a/m")["quality"]["sources"]["user"].clone();
+    assert_eq!(
+        user(&world).await,
+        Value::Null,
+        "nothing is learned by itself"
+    );
+    for (outcome, learned) in [("recorded", 1), ("repeated", 0)] {
+        let told = call(&world, "feedback", score.clone()).await;
+        assert_eq!(
+            (&told["outcome"], &told["learned"]),
+            (&json!(outcome), &json!(learned))
+        );
+        assert_eq!(told.get("reason"), None);
+    }
+    world
+        .until("it was learned", async |w| user(w).await["count"] == 1)
         .await;
 }
 
@@ -178,4 +294,21 @@ async fn evidence_is_taken_as_a_whole_or_refused_with_its_place() {
     assert_eq!(world.deployment("a/m")["quality"]["sources"], json!({}));
     let told = refused(&world, "state", json!({ "action": "forget" })).await;
     assert!(told.contains("show, export, import"), "{told}");
+    // What has not even the shape is told of the evidence too, not of the action.
+    for (bad, param) in [
+        (json!("all"), "evidence"),
+        (json!([good, ["a/m", 1.0, 1.0, "tests"]]), "evidence[1]"),
+        (
+            json!([{ "deployment": "a/m", "source": "tests" }]),
+            "evidence[0]",
+        ),
+    ] {
+        let params = json!({ "action": "evidence", "evidence": bad });
+        let reply = world.rpc().await.call("state", &params).await;
+        assert_eq!(reply["error"]["code"], -32602, "{reply}");
+        assert_eq!(reply["error"]["data"]["param"], param, "{reply}");
+    }
+    let by_position = json!(["decision", 1.0]);
+    let reply = world.post(FEEDBACK, &by_position).await;
+    assert_eq!((reply.status, &*reply.kind()), (400, "invalid"));
 }

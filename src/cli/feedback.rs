@@ -59,6 +59,10 @@ impl Feedback {
             .as_str()
             .map(|id| format!(" for {id}"))
             .unwrap_or_default();
-        Ok(out.line(format_args!("{outcome}{about}"))?)
+        let unlearned = match report["reason"].as_str() {
+            Some(why) => format!("; not learned from: {why}"),
+            None => String::new(),
+        };
+        Ok(out.line(format_args!("{outcome}{about}{unlearned}"))?)
     }
 }

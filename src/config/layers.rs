@@ -16,7 +16,7 @@ const PLAIN: [&str; 6] = [
 ];
 
 /// The sections that only the file has.
-const FILE_ONLY: [&str; 4] = ["ensembles", "keys", "models", "providers"];
+const FILE_ONLY: [&str; 5] = ["ensembles", "experiments", "keys", "models", "providers"];
 
 /// Sets what `QUORATE_SECTION__KEY` variables say.
 ///

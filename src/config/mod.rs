@@ -228,20 +228,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// Keys and values come from the file; a line break in one must not make two errors of one.
+    /// Names, keys and values come from outside; a line break in one must not make two errors of one.
     fn new(file: &str, line: Option<usize>, key: &str, message: &str) -> Self {
-        let printable = |c: char| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        };
+        let printable = |text: &str| text.replace(char::is_control, "\u{fffd}");
         Self {
-            file: file.into(),
+            file: printable(file),
             line,
-            key: key.chars().map(printable).collect(),
-            message: message.chars().map(printable).collect(),
+            key: printable(key),
+            message: printable(message),
         }
     }
 }

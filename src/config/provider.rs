@@ -93,6 +93,7 @@ impl ProviderConfig {
                 .limits
                 .tokens_per_minute
                 .or(self.limits.tokens_per_minute),
+            adaptive: self.limits.adaptive,
         };
         Deployment {
             id: DeploymentId::join(&self.name, &model.name),
@@ -157,7 +158,12 @@ fn provider(section: &mut Section<'_>, resilience: &Resilience) -> Option<Provid
         headers: headers(section, api_key.is_some()),
         api_key,
         timeouts: read_timeouts(section, resilience.timeouts()),
-        limits: limits(section),
+        limits: Limits {
+            adaptive: section
+                .flag("adaptive_limit")
+                .unwrap_or(resilience.adaptive_limit),
+            ..limits(section)
+        },
         base_url,
         models,
         script,

@@ -31,8 +31,12 @@ pub struct Resilience {
     pub hedge_budget: f64,
     /// To the established connection, 1 ms to 1 h. Default 5 s.
     pub connect_timeout: Duration,
-    /// To the first semantic delta, or to an answer that is not streamed, 1 ms to 1 h. Default 120 s.
+    /// Whether calls in flight are limited by what a deployment was found to bear. Default `true`.
+    pub adaptive_limit: bool,
+    /// To the first semantic delta of a streamed answer, 1 ms to 1 h. Default 30 s.
     pub first_token_timeout: Duration,
+    /// To an answer that is not streamed, 1 ms to 1 h. Default 120 s.
+    pub answer_timeout: Duration,
     /// Between two deltas, 1 ms to 1 h. Default 60 s.
     pub idle_timeout: Duration,
 }
@@ -49,7 +53,9 @@ impl Default for Resilience {
             hedge: false,
             hedge_budget: 0.05,
             connect_timeout: timeouts.connect,
+            adaptive_limit: true,
             first_token_timeout: timeouts.first_token,
+            answer_timeout: timeouts.answer,
             idle_timeout: timeouts.idle,
         }
     }
@@ -61,6 +67,7 @@ impl Resilience {
         Timeouts {
             connect: self.connect_timeout,
             first_token: self.first_token_timeout,
+            answer: self.answer_timeout,
             idle: self.idle_timeout,
         }
     }
@@ -89,7 +96,11 @@ impl Resilience {
                     .float("hedge_budget", 0.0..=1.0)
                     .unwrap_or(defaults.hedge_budget),
                 connect_timeout: timeouts.connect,
+                adaptive_limit: section
+                    .flag("adaptive_limit")
+                    .unwrap_or(defaults.adaptive_limit),
                 first_token_timeout: timeouts.first_token,
+                answer_timeout: timeouts.answer,
                 idle_timeout: timeouts.idle,
             };
             section.ordered(
@@ -101,7 +112,7 @@ impl Resilience {
     }
 }
 
-/// The three timeouts, which providers may set for themselves under the same names.
+/// The timeouts, which providers may set for themselves under the same names.
 pub(super) fn read_timeouts(section: &mut Section<'_>, defaults: Timeouts) -> Timeouts {
     let range = Duration::from_millis(1)..=HOUR;
     Timeouts {
@@ -111,6 +122,9 @@ pub(super) fn read_timeouts(section: &mut Section<'_>, defaults: Timeouts) -> Ti
         first_token: section
             .duration("first_token_timeout", range.clone())
             .unwrap_or(defaults.first_token),
+        answer: section
+            .duration("answer_timeout", range.clone())
+            .unwrap_or(defaults.answer),
         idle: section
             .duration("idle_timeout", range)
             .unwrap_or(defaults.idle),

@@ -39,7 +39,9 @@ impl<'a> Section<'a> {
                 hint(key, known()),
                 list(known())
             );
-            self.reader.fail(&node.origin, &self.key(key), message);
+            // An empty key is one too, and must be seen.
+            let shown = if key.is_empty() { "''" } else { key };
+            self.reader.fail(&node.origin, &self.key(shown), message);
         }
         result
     }

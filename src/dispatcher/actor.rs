@@ -1,8 +1,8 @@
 //! The dispatcher actor.
 //!
-//! Started by the root supervisor. Owns the fair queue and the reply ports of who waits; what is out is kept
-//! in the register, which outlives it. Messages: a knock, a leave, a permit's return, new limits, the closing
-//! of the doors. Tokens and answers never pass here.
+//! Started by the root supervisor. Serves those who must wait: it has the fair queue decide whose turn it is, and answers
+//! them. The queue itself lies at the desk, which outlives it; who need not wait is let in there. Messages: a knock,
+//! a leave, a place that became free, new limits, the closing of the doors. Tokens and answers never pass here.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::fair_queue::{FairQueue, LANES, Limits, Submitted};
-use super::permit::{Permit, Register};
+use super::fair_queue::{LANES, Limits, Submitted};
+use super::permit::{Desk, Permit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::UserId;
 use crate::query::Lane;
@@ -26,13 +26,8 @@ pub enum Message {
     Admit(Waiter),
     /// Who knocked with this number has left.
     Leave(u64),
-    /// A permit is back.
-    Release {
-        /// Which.
-        id: u64,
-        /// How long it was out.
-        held: Duration,
-    },
+    /// A permit is back, and somebody waits.
+    Serve,
     /// New limits.
     Configure(Limits),
     /// Close the doors.
@@ -70,86 +65,80 @@ pub struct Occupancy {
 pub(super) struct DispatcherActor {
     path: String,
     address: Address<Message>,
-    register: Register,
+    desk: Desk,
 }
 
-pub(super) fn child(path: &str, address: Address<Message>, register: Register) -> ChildSpec {
+pub(super) fn child(path: &str, address: Address<Message>, desk: Desk) -> ChildSpec {
     let path = path.to_owned();
     ChildSpec::new("dispatcher", address.clone(), move || {
         let actor = DispatcherActor {
             path: path.clone(),
             address: address.clone(),
-            register: register.clone(),
+            desk: desk.clone(),
         };
         (actor, ())
     })
 }
 
+#[derive(Default)]
 pub(super) struct State {
-    epoch: Instant,
-    queue: FairQueue<UserId, Waiter>,
     /// Knocks that wait, by the queue's ticket.
     tickets: HashMap<u64, u64>,
-    /// Permits that are out, as far as this incarnation knows.
-    out: HashMap<u64, UserId>,
-    /// Decayed mean of how long a permit is held, seconds: what a refused caller is told to wait is made of it.
-    held: f64,
 }
 
 impl DispatcherActor {
     fn admit(&self, waiter: Waiter, state: &mut State) {
-        if self.register.is_closed() {
+        if self.desk.is_closed() {
             return refuse(waiter, "shutting down", Duration::from_secs(1));
         }
         let (user, lane, knock) = (waiter.user.clone(), waiter.lane as usize, waiter.knock);
-        match state
-            .queue
-            .submit(user, lane, state.epoch.elapsed(), waiter)
-        {
-            Submitted::Started(waiter) => self.grant(waiter, state),
+        let submitted = self
+            .desk
+            .queue()
+            .submit(user, lane, self.desk.now(), waiter);
+        match submitted {
+            Submitted::Started(waiter) => self.grant(waiter),
             Submitted::Queued { ticket, displaced } => {
                 state.tickets.insert(knock, ticket);
                 if let Some((_, waiter)) = displaced {
                     state.tickets.remove(&waiter.knock);
-                    refuse(
-                        waiter,
-                        "the queue is full and you have the most waiting in it",
-                        state.wait(),
-                    );
+                    let why = "the queue is full and you have the most waiting in it";
+                    refuse(waiter, why, self.wait());
                 }
             }
-            Submitted::Refused(waiter) => refuse(waiter, "the queue is full", state.wait()),
+            Submitted::Refused(waiter) => refuse(waiter, "the queue is full", self.wait()),
         }
     }
 
-    /// Hands out a permit. If its receiver has gone, the permit drops and comes back as a message.
-    fn grant(&self, waiter: Waiter, state: &mut State) {
-        if waiter.deadline <= Instant::now() {
-            state.queue.release(&waiter.user);
-            let _ = waiter
-                .reply
-                .send(Err(Error::deadline("waiting for a permit")));
-            return;
-        }
-        let (id, permit) = self.register.grant(waiter.user.clone());
-        state.out.insert(id, waiter.user);
-        let _ = waiter.reply.send(Ok(permit));
+    /// Hands out a permit that the queue has counted. If its receiver has gone, it drops and comes back.
+    fn grant(&self, waiter: Waiter) {
+        let permit = self.desk.permit(waiter.user);
+        let late = waiter.deadline <= Instant::now();
+        let _ = waiter.reply.send(if late {
+            Err(Error::deadline("waiting for a permit"))
+        } else {
+            Ok(permit)
+        });
     }
 
-    fn start_waiting(&self, state: &mut State) {
-        while let Some(started) = state.queue.next(state.epoch.elapsed()) {
+    fn serve(&self, state: &mut State) {
+        loop {
+            // The lock is let go before a permit can drop.
+            let started = self.desk.queue().next(self.desk.now());
+            let Some(started) = started else { return };
             state.tickets.remove(&started.item.knock);
-            self.grant(started.item, state);
+            self.grant(started.item);
         }
     }
-}
 
-impl State {
     /// How long until a place is free, roughly.
     fn wait(&self) -> Duration {
-        let places = self.queue.limits().total.max(1);
-        let turns = self.queue.waiting() as f64 / f64::from(places);
-        Duration::from_secs_f64((turns * self.held).clamp(1.0, 60.0))
+        let (places, waiting) = {
+            let queue = self.desk.queue();
+            (queue.limits().total.max(1), queue.waiting())
+        };
+        let turns = waiting as f64 / f64::from(places);
+        Duration::from_secs_f64((turns * self.desk.held()).clamp(1.0, 60.0))
     }
 }
 
@@ -168,22 +157,10 @@ impl Actor for DispatcherActor {
         myself: ActorRef<Message>,
         (): (),
     ) -> Result<State, ActorProcessingErr> {
-        // Reachable before the register is read: a permit that returns meanwhile is either not registered any
-        // more, or its message waits in the new mailbox. Both orders end in the same count.
         self.address.occupy(myself);
-        let mut queue = FairQueue::new(self.register.limits());
-        let mut out = HashMap::new();
-        for (id, user) in self.register.out() {
-            queue.restore(user.clone(), 1);
-            out.insert(id, user);
-        }
-        Ok(State {
-            epoch: Instant::now(),
-            queue,
-            tickets: HashMap::new(),
-            out,
-            held: 1.0,
-        })
+        // Who waited at an earlier incarnation was told so when its knocks went with it.
+        drop(self.desk.queue().drain());
+        Ok(State::default())
     }
 
     async fn handle(
@@ -195,19 +172,15 @@ impl Actor for DispatcherActor {
         match message {
             Message::Admit(waiter) => self.admit(waiter, state),
             Message::Leave(knock) => {
-                if let Some(ticket) = state.tickets.remove(&knock) {
-                    state.queue.cancel(ticket);
-                }
+                let ticket = state.tickets.remove(&knock);
+                let left = ticket.and_then(|ticket| self.desk.queue().cancel(ticket));
+                drop(left);
             }
-            Message::Release { id, held } => {
-                if let Some(user) = state.out.remove(&id) {
-                    state.queue.release(&user);
-                    state.held += 0.05 * (held.as_secs_f64() - state.held);
-                }
-            }
-            Message::Configure(limits) => state.queue.reconfigure(limits),
+            Message::Serve => {}
+            Message::Configure(limits) => self.desk.queue().reconfigure(limits),
             Message::Close => {
-                for waiter in state.queue.drain() {
+                let waiting = self.desk.queue().drain();
+                for waiter in waiting {
                     refuse(waiter, "shutting down", Duration::from_secs(1));
                 }
                 state.tickets.clear();
@@ -216,16 +189,9 @@ impl Actor for DispatcherActor {
             #[allow(clippy::panic, reason = "the purpose of this message")]
             Message::Poison => panic!("poisoned"),
         }
-        self.start_waiting(state);
-        let depths = std::array::from_fn(|lane| state.queue.depth(lane));
-        let occupancy = Occupancy {
-            in_use: state.queue.in_use() as usize,
-            waiting: depths,
-        };
-        if self.register.occupancy() != occupancy {
-            self.register.publish(occupancy);
-            telemetry::admission(occupancy.in_use, depths);
-        }
+        self.serve(state);
+        let Occupancy { in_use, waiting } = self.desk.occupancy();
+        telemetry::admission(in_use, waiting);
         Ok(())
     }
 }

@@ -166,12 +166,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     pub fn submit(&mut self, user: K, lane: usize, now: Duration, item: T) -> Submitted<T> {
         self.age(now);
         let lane = lane.min(BATCH);
-        let permit_free =
-            self.in_use < self.limits.total && self.in_use_by(&user) < self.limits.per_user;
-        // Someone in a ring could start too, and was here before.
-        if permit_free && self.rings.iter().all(Chain::is_empty) {
-            self.users.entry(user).or_default().in_use += 1;
-            self.in_use += 1;
+        if self.start(&user) {
             return Submitted::Started(item);
         }
         let mut displaced = None;
@@ -196,6 +191,22 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.users.entry(user.clone()).or_default().flows[lane].push(ticket);
         self.arrange(&user);
         Submitted::Queued { ticket, displaced }
+    }
+
+    /// Gives `user` a permit if it would not have to wait for it.
+    pub fn start(&mut self, user: &K) -> bool {
+        let permit_free =
+            self.in_use < self.limits.total && self.in_use_by(user) < self.limits.per_user;
+        // Someone in a ring could start too, and was here before.
+        if !permit_free || self.rings.iter().any(|ring| !ring.is_empty()) {
+            return false;
+        }
+        match self.users.get_mut(user) {
+            Some(state) => state.in_use += 1,
+            None => self.users.entry(user.clone()).or_default().in_use += 1,
+        }
+        self.in_use += 1;
+        true
     }
 
     /// Starts whoever's turn it is, if a permit is free.
@@ -256,13 +267,6 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             .into_iter()
             .filter_map(|ticket| self.cancel(ticket))
             .collect()
-    }
-
-    /// Counts `n` more permits as held by `user`, limits or not: those given out before a restart.
-    pub fn restore(&mut self, user: K, n: u32) {
-        self.users.entry(user.clone()).or_default().in_use += n;
-        self.in_use += n;
-        self.arrange(&user);
     }
 
     /// The limits in force.

@@ -1,9 +1,9 @@
 //! Admission: who may go now.
 //!
 //! - [`Dispatcher`]: the handle a query knocks at; it yields a [`Permit`], or says at once why not.
-//! - `actor`: the actor that owns the queue.
+//! - `actor`: the actor that serves those who must wait.
 //! - [`fair_queue`]: the automaton that decides, pure.
-//! - `permit`: the guard that returns its place however the query ends.
+//! - `permit`: the guard that returns its place however the query ends, and the desk that gives it out.
 
 mod actor;
 pub mod fair_queue;
@@ -27,7 +27,7 @@ pub use fair_queue::Limits;
 pub use permit::Permit;
 
 use actor::{Message, Waiter};
-use permit::Register;
+use permit::Desk;
 
 /// Knocks that may be on their way to the actor beyond what its queue holds. Mailboxes are unbounded, so the
 /// bound stands in front of it.
@@ -37,25 +37,27 @@ const KNOCKING: usize = 4096;
 #[derive(Clone)]
 pub struct Dispatcher {
     address: Address<Message>,
-    register: Register,
+    desk: Desk,
     knocks: Arc<AtomicU64>,
     pending: Arc<AtomicUsize>,
+    meters: Arc<telemetry::AdmissionMeters>,
 }
 
 impl Dispatcher {
     /// A dispatcher and the child to be supervised.
     pub fn new(path: &str, limits: Limits) -> (Self, ChildSpec) {
         let address = Address::vacant();
-        let register = Register::new(address.clone(), limits);
-        let child = actor::child(path, address.clone(), register.clone());
+        let desk = Desk::new(address.clone(), limits);
+        let child = actor::child(path, address.clone(), desk.clone());
         let knocks = Arc::default();
         let pending = Arc::default();
         (
             Self {
                 address,
-                register,
+                desk,
                 knocks,
                 pending,
+                meters: Arc::new(telemetry::AdmissionMeters::new()),
             },
             child,
         )
@@ -68,6 +70,15 @@ impl Dispatcher {
     /// with a smaller share took the place; [`Deadline`](ErrorKind::Deadline) when that comes first.
     /// Dropping the future leaves the queue at once.
     pub async fn admit(&self, user: &UserId, lane: Lane, deadline: Instant) -> Result<Permit> {
+        if let Some(permit) = self.desk.enter(user) {
+            self.meters.admitted(lane, Duration::ZERO);
+            return Ok(permit);
+        }
+        Box::pin(self.knock(user, lane, deadline)).await
+    }
+
+    /// Has the actor decide whose turn it is.
+    async fn knock(&self, user: &UserId, lane: Lane, deadline: Instant) -> Result<Permit> {
         let knocked = Instant::now();
         let _pending = Pending::enter(&self.pending)?;
         let (reply, answer) = oneshot::channel();
@@ -93,25 +104,24 @@ impl Dispatcher {
             Err(_) => return Err(Error::deadline("waiting for a permit")),
         };
         leave.stay();
-        telemetry::admitted(lane, knocked.elapsed());
+        self.meters.admitted(lane, knocked.elapsed());
         Ok(permit)
     }
 
     /// Applies new limits; who waits keeps waiting.
     pub fn configure(&self, limits: Limits) {
-        self.register.set_limits(limits);
         let _ = self.address.send(Message::Configure(limits));
     }
 
     /// Answers everybody who waits with [`Overloaded`](ErrorKind::Overloaded) and admits nobody from now on.
     pub fn close(&self) {
-        self.register.close();
+        self.desk.close();
         let _ = self.address.send(Message::Close);
     }
 
     /// Who is in and who waits, as of the last change.
     pub fn occupancy(&self) -> Occupancy {
-        self.register.occupancy()
+        self.desk.occupancy()
     }
 
     #[doc(hidden)]

@@ -1,96 +1,102 @@
-//! The guard of an admitted query, and the register of all that are out.
+//! The guard of an admitted query, and the desk where it is given out and taken back.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::actor::{Message, Occupancy};
-use super::fair_queue::Limits;
+use super::actor::{Message, Occupancy, Waiter};
+use super::fair_queue::{FairQueue, Limits};
 use crate::id::UserId;
 use crate::supervisor::Address;
 
 /// The right of one query to run. It returns when dropped, on every way a query can end.
 pub struct Permit {
-    id: u64,
+    user: UserId,
     since: Instant,
-    register: Register,
+    desk: Desk,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // The register first: a dispatcher that restarts between the two lines counts what is registered.
-        self.register.0.out.remove(&self.id);
-        let _ = self.register.0.address.send(Message::Release {
-            id: self.id,
-            held: self.since.elapsed(),
-        });
+        let held = self.since.elapsed().as_secs_f64();
+        let someone_waits = {
+            let mut queue = self.desk.queue();
+            queue.release(&self.user);
+            queue.waiting() > 0
+        };
+        let before = self.desk.held();
+        let mean = before + 0.05 * (held - before);
+        self.desk.0.held.store(mean.to_bits(), Ordering::Relaxed);
+        if someone_waits {
+            let _ = self.desk.0.address.send(Message::Serve);
+        }
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Permit").field(&self.id).finish()
+        f.debug_tuple("Permit").field(&self.user).finish()
     }
 }
 
-/// Which permits are out. It outlives the dispatcher actor, which starts from it after a crash, so that a
-/// crash neither frees nor loses a place.
+/// What admission stands on: who is in, and who waits. It outlives the dispatcher actor, so that a crash neither
+/// frees nor loses a place. Who need not wait takes a permit here and never meets the actor.
 #[derive(Clone)]
-pub(super) struct Register(Arc<Inner>);
+pub(super) struct Desk(Arc<Inner>);
 
 struct Inner {
-    out: DashMap<u64, UserId>,
-    next: AtomicU64,
+    queue: Mutex<FairQueue<UserId, Waiter>>,
+    /// Decayed mean of how long a permit is held, the bits of seconds: what a refused caller is told to wait is
+    /// made of it. Two that return at once may count as one.
+    held: AtomicU64,
     closed: AtomicBool,
-    limits: ArcSwap<Limits>,
-    occupancy: ArcSwap<Occupancy>,
+    epoch: Instant,
     address: Address<Message>,
 }
 
-impl Register {
+impl Desk {
     pub fn new(address: Address<Message>, limits: Limits) -> Self {
         Self(Arc::new(Inner {
-            out: DashMap::new(),
-            next: AtomicU64::new(0),
+            queue: Mutex::new(FairQueue::new(limits)),
+            held: AtomicU64::new(1f64.to_bits()),
             closed: AtomicBool::new(false),
-            limits: ArcSwap::from_pointee(limits),
-            occupancy: ArcSwap::default(),
+            epoch: Instant::now(),
             address,
         }))
     }
 
-    pub fn grant(&self, user: UserId) -> (u64, Permit) {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.out.insert(id, user);
-        (
-            id,
-            Permit {
-                id,
-                since: Instant::now(),
-                register: self.clone(),
-            },
-        )
+    /// The queue, locked: for a few steps that wait for nobody.
+    pub fn queue(&self) -> MutexGuard<'_, FairQueue<UserId, Waiter>> {
+        self.0.queue.lock()
     }
 
-    /// Every permit that is out, with its user.
-    pub fn out(&self) -> Vec<(u64, UserId)> {
-        self.0
-            .out
-            .iter()
-            .map(|entry| (*entry.key(), entry.value().clone()))
-            .collect()
+    /// The time that the queue goes by.
+    pub fn now(&self) -> Duration {
+        self.0.epoch.elapsed()
     }
 
-    pub fn limits(&self) -> Limits {
-        **self.0.limits.load()
+    /// A permit for a user who need not wait for it.
+    pub fn enter(&self, user: &UserId) -> Option<Permit> {
+        let enters = !self.is_closed() && self.queue().start(user);
+        enters.then(|| self.permit(user.clone()))
     }
 
-    pub fn set_limits(&self, limits: Limits) {
-        self.0.limits.store(Arc::new(limits));
+    /// The permit of a user for whom the queue has counted one.
+    pub fn permit(&self, user: UserId) -> Permit {
+        Permit {
+            user,
+            since: Instant::now(),
+            desk: self.clone(),
+        }
+    }
+
+    /// How long a permit is held on average, in seconds.
+    pub fn held(&self) -> f64 {
+        f64::from_bits(self.0.held.load(Ordering::Relaxed))
     }
 
     pub fn close(&self) {
@@ -101,11 +107,11 @@ impl Register {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    pub fn publish(&self, occupancy: Occupancy) {
-        self.0.occupancy.store(Arc::new(occupancy));
-    }
-
     pub fn occupancy(&self) -> Occupancy {
-        **self.0.occupancy.load()
+        let queue = self.queue();
+        Occupancy {
+            in_use: queue.in_use() as usize,
+            waiting: std::array::from_fn(|lane| queue.depth(lane)),
+        }
     }
 }

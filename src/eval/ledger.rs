@@ -72,7 +72,7 @@ pub fn recorded(row: &DecisionRow, score: Option<f64>) -> Option<Recorded> {
     Some(Recorded {
         id: row.id.to_string(),
         task,
-        prompt: question.text(),
+        prompt: question.text().into_owned(),
         options: Vec::new(),
         reference,
         answers,

@@ -14,6 +14,7 @@ use crate::answer::{Answer, Usage};
 use crate::config::{Config, Ensemble, Routing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DecisionId;
+use crate::learning::chance::{unit, word};
 use crate::orchestrator::Orchestrator;
 use crate::provider::{Call, Capabilities, Deployment, Limits, Outcome, Price, Provider, Timeouts};
 use crate::query::{Query, Routing as Wanted};
@@ -60,13 +61,8 @@ impl Tape {
         let Some(shift) = shifted else {
             return Some(reply.clone());
         };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.seed.to_le_bytes());
-        hasher.update(&(number as u64).to_le_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        let draw = (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64;
-        if draw < shift.keep {
+        let of = [self.seed.to_le_bytes(), (number as u64).to_le_bytes()];
+        if unit(word(&[&of[0], &of[1]])) < shift.keep {
             return Some(reply.clone());
         }
         Some(Reply {
@@ -263,7 +259,7 @@ fn deployment(model: &str, price: Option<Price>) -> Deployment {
         price,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
-        quality: 0.5,
+        quality: None,
         family: None,
     }
 }

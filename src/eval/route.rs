@@ -10,6 +10,7 @@ use super::record::{self, Recorded};
 use super::replay::{PROVIDER, Setting, Shift, Stage, id, reward};
 use crate::config::Routing;
 use crate::error::{Error, Result};
+use crate::learning::chance::{unit, word};
 use crate::orchestrator::{Evidence, Feedback};
 use crate::query::Routing as Wanted;
 
@@ -380,13 +381,8 @@ async fn once(
 
 /// A number from 0 to 1 that only these decide.
 fn draw(seed: u64, number: usize, what: &str) -> f64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(&(number as u64).to_le_bytes());
-    hasher.update(what.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
+    let number = (number as u64).to_le_bytes();
+    unit(word(&[&seed.to_le_bytes(), &number, what.as_bytes()]))
 }
 
 /// Mean and its standard error.

@@ -63,19 +63,25 @@ const LONGEST_OPENING: usize = 1 << 20;
 
 /// How long to wait for the first sign of an answer.
 pub(super) fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool) -> Duration {
-    let (learned, floor) = if stream {
-        (&latency.ttft, IMPATIENT[0])
+    let (learned, floor, most) = if stream {
+        (&latency.ttft, IMPATIENT[0], timeouts.first_token)
     } else {
-        (&latency.total, IMPATIENT[1])
+        (&latency.total, IMPATIENT[1], timeouts.answer)
     };
-    if learned.evidence() < EVIDENCE {
-        return timeouts.first_token;
+    let p99 = learned.quantile(0.99);
+    match p99.filter(|_| learned.evidence() >= EVIDENCE) {
+        Some(p99) => Duration::from_secs_f64(PATIENCE * p99).clamp(floor.min(most), most),
+        None => most,
     }
-    let Some(p99) = learned.quantile(0.99) else {
-        return timeouts.first_token;
-    };
-    Duration::from_secs_f64(PATIENCE * p99)
-        .clamp(floor.min(timeouts.first_token), timeouts.first_token)
+}
+
+/// After how long a silence a call that the query's own deadline cuts counts against the deployment.
+fn suspicious(patience: Duration, latency: &Latency) -> Duration {
+    if latency.ttft.evidence() >= EVIDENCE || latency.total.evidence() >= EVIDENCE {
+        patience / 2
+    } else {
+        SUSPICIOUS.min(patience)
+    }
 }
 
 /// Asks `cell` once. Whole answers are complete when this returns unless `stream` is set.
@@ -103,8 +109,12 @@ pub(super) async fn attempt(
             .estimated_input_tokens()
             .saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
         let guard = cell.admit(tokens, wait, deadline).await?;
-        let latency = cell.snapshot.load().latency;
-        let patience = patience(&deployment.timeouts, &latency, stream);
+        let (patience, suspicious) = {
+            let snapshot = cell.snapshot.load();
+            let latency = &snapshot.latency;
+            let patience = patience(&deployment.timeouts, latency, stream);
+            (patience, suspicious(patience, latency))
+        };
         let started = Instant::now();
         let call = Call {
             query: Arc::clone(query),
@@ -126,7 +136,7 @@ pub(super) async fn attempt(
                 )
                 .await
             }
-            Err(error) => Err(failed(guard, error, started.elapsed(), patience, &latency)),
+            Err(error) => Err(failed(guard, error, started.elapsed(), suspicious)),
         }
     }
     .instrument(span)
@@ -184,19 +194,7 @@ async fn first_sign(
 }
 
 /// Reports a failed first phase and hands the error on.
-fn failed(
-    mut guard: Guard,
-    error: Error,
-    took: Duration,
-    patience: Duration,
-    latency: &Latency,
-) -> Error {
-    let known = latency.ttft.evidence() >= EVIDENCE || latency.total.evidence() >= EVIDENCE;
-    let suspicious = if known {
-        patience / 2
-    } else {
-        SUSPICIOUS.min(patience)
-    };
+fn failed(mut guard: Guard, error: Error, took: Duration, suspicious: Duration) -> Error {
     let report = match error.kind() {
         ErrorKind::Deadline if took >= suspicious => Report::Failure(Error::new(
             ErrorKind::Timeout,
@@ -246,7 +244,7 @@ async fn commit(
             Ok(Committed::Whole(answer))
         }
         First::Stream(opening, rest) => {
-            let live = Live::new(opening, rest, guard, started, idle, deadline, span).into_deltas();
+            let live = Live::new(opening, rest, guard, started, idle, deadline, span).boxed();
             if stream {
                 return Ok(Committed::Stream(live));
             }

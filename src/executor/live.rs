@@ -2,12 +2,13 @@
 //! accounted for when it ends or is dropped.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, timeout_at};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::attempt::panicked;
 use crate::answer::{Answer, Choice, ChoiceDelta, Delta, Deltas, ToolCallDelta, Usage};
@@ -17,7 +18,7 @@ use crate::query::ToolCall;
 
 pub(super) struct Live {
     opening: VecDeque<Delta>,
-    rest: BoxStream<'static, Result<Delta>>,
+    rest: Deltas,
     guard: Option<Guard>,
     started: Instant,
     ttft: Duration,
@@ -26,6 +27,9 @@ pub(super) struct Live {
     usage: Option<Usage>,
     choices: Open,
     span: tracing::Span,
+    /// Since when nothing has come although somebody listens.
+    waiting: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
 }
 
 /// Which choices have begun and which have finished, a bit each; more than fit are not asked for.
@@ -92,50 +96,46 @@ impl Live {
             usage: None,
             choices: Open::default(),
             span,
+            waiting: None,
+            alarm: Box::pin(sleep_until(deadline)),
         }
     }
 
-    pub fn into_deltas(self) -> Deltas {
-        stream::unfold(self, |mut live| async move {
-            let item = live.next().await?;
-            Some((item, live))
-        })
-        .boxed()
-    }
-
-    async fn next(&mut self) -> Option<Result<Delta>> {
-        // Without a guard the end has been told.
-        self.guard.as_ref()?;
-        if let Some(delta) = self.opening.pop_front() {
-            return Some(Ok(self.seen(delta)));
-        }
-        let finished = self.choices.are_finished();
-        let quiet = Instant::now()
-            + if finished {
-                GRACE.min(self.idle)
-            } else {
-                self.idle
-            };
-        let next = AssertUnwindSafe(self.rest.next()).catch_unwind();
-        let error = match timeout_at(quiet.min(self.deadline), next).await {
-            Ok(Ok(Some(Ok(delta)))) => return Some(Ok(self.seen(delta))),
-            Ok(Ok(Some(Err(error)))) => error,
-            Ok(Ok(None)) => truncated(),
-            Ok(Err(panic)) => panicked(&*panic),
-            Err(_) if quiet < self.deadline => Error::new(
-                ErrorKind::Timeout,
-                "the upstream fell silent in the middle of its answer",
-            ),
-            Err(_) => Error::deadline("the answer was being streamed"),
+    /// What ends a silence that has lasted too long; none, and a wake-up to come, while it has not.
+    fn silence(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        let now = Instant::now();
+        let patience = if self.choices.are_finished() {
+            GRACE.min(self.idle)
+        } else {
+            self.idle
         };
+        let quiet = *self.waiting.get_or_insert(now) + patience;
+        let until = quiet.min(self.deadline);
+        while until > Instant::now() {
+            // Wound anew only if it would ring too late, or rang too early: not at every delta.
+            if self.alarm.deadline() > until || self.alarm.is_elapsed() {
+                self.alarm.as_mut().reset(until);
+            }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+        }
+        Some(if quiet < self.deadline {
+            let message = "the upstream fell silent in the middle of its answer";
+            Error::new(ErrorKind::Timeout, message)
+        } else {
+            Error::deadline("the answer was being streamed")
+        })
+    }
+
+    /// Accounts for the call, whose stream ended so; an answer that has finished is whole however it ends.
+    fn end(&mut self, error: Error) -> Option<Error> {
         let mut guard = self.guard.take()?;
-        if finished {
-            // Whatever follows the finish reason does not change the answer.
+        if self.choices.are_finished() {
             record_usage(&self.span, self.usage);
-            let total = self.started.elapsed();
             guard.report(Report::Success {
                 ttft: Some(self.ttft),
-                total,
+                total: self.started.elapsed(),
                 usage: self.usage,
             });
             return None;
@@ -144,13 +144,44 @@ impl Live {
         if error.kind() != ErrorKind::Deadline {
             guard.report(Report::Failure(error.clone()));
         }
-        Some(Err(error))
+        Some(error)
     }
 
     fn seen(&mut self, delta: Delta) -> Delta {
         self.choices.see(&delta);
         self.usage = delta.usage.or(self.usage);
         delta
+    }
+}
+
+impl Stream for Live {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.guard.is_none() {
+            // The end has been told.
+            return Poll::Ready(None);
+        }
+        if let Some(delta) = this.opening.pop_front() {
+            return Poll::Ready(Some(Ok(this.seen(delta))));
+        }
+        let rest = &mut this.rest;
+        let polled = catch_unwind(AssertUnwindSafe(|| rest.as_mut().poll_next(cx)));
+        let error = match polled {
+            Ok(Poll::Ready(Some(Ok(delta)))) => {
+                this.waiting = None;
+                return Poll::Ready(Some(Ok(this.seen(delta))));
+            }
+            Ok(Poll::Ready(Some(Err(error)))) => error,
+            Ok(Poll::Ready(None)) => truncated(),
+            Ok(Poll::Pending) => match this.silence(cx) {
+                Some(error) => error,
+                None => return Poll::Pending,
+            },
+            Err(panic) => panicked(&*panic),
+        };
+        Poll::Ready(this.end(error).map(Err))
     }
 }
 

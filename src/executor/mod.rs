@@ -278,8 +278,8 @@ impl Executor {
         };
         telemetry::hedged();
         let hedged = Instant::now();
-        let second = turn.ask(backup, false);
-        tokio::pin!(second);
+        // Seldom needed, and as large as the first.
+        let mut second = Box::pin(turn.ask(backup, false));
         // The first to succeed wins and the other is dropped; a failure leaves the field to the other.
         tokio::select! {
             result = &mut first => match trail.settle(turn.cell, started, result) {

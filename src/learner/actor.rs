@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -19,17 +20,18 @@ use crate::learning::votes::{Ballot, History, Round, Said, Settings, fit};
 use crate::supervisor::{Address, ChildSpec, Heartbeat};
 use crate::telemetry;
 
+/// What is learned carries its era: it is dropped if another state was restored since.
 pub(super) enum Message {
     /// A round, and how its ensemble is set up.
-    Seen(Box<(Seen, Setup)>),
+    Seen(u64, Box<(Seen, Setup)>),
     /// The right answer of a round.
-    Mark(Box<Seen>),
+    Mark(u64, Box<Seen>),
     /// Rounds from before a restart, the oldest first.
-    Recall(Vec<Seen>),
+    Recall(u64, Vec<Seen>),
     /// Fit now, and say when it is in force.
     Fit(String, oneshot::Sender<bool>),
     /// A model was fitted.
-    Fitted(String, Option<Box<Course>>),
+    Fitted(u64, String, Option<Box<Course>>),
     /// See [`Heartbeat`].
     Ping(Instant),
 }
@@ -127,10 +129,15 @@ pub(super) struct State {
 }
 
 impl LearnerActor {
-    fn with_class(&self, name: &str, work: impl FnOnce(&mut Class)) {
+    /// Whether no other state was restored since; stays true as long as `classes` are locked.
+    fn is_current(&self, era: u64) -> bool {
+        self.shared.era.load(Ordering::Relaxed) == era
+    }
+
+    fn with_class(&self, era: u64, name: &str, work: impl FnOnce(&mut Class)) {
         let mut classes = self.shared.classes.lock();
-        if classes.len() < MOST_ENSEMBLES || classes.contains_key(name) {
-            work(classes.entry(name.to_owned()).or_default());
+        if self.is_current(era) {
+            with_class(&mut classes, name, work);
         }
     }
 
@@ -156,13 +163,14 @@ impl LearnerActor {
         while let Some((name, reply)) = state.wanted.pop_front() {
             let work = {
                 let mut classes = self.shared.classes.lock();
+                let era = self.shared.era.load(Ordering::Relaxed);
                 classes.get_mut(&name).and_then(|class| {
                     class.news = 0;
                     let framing = class.framing.0 / class.framing.1.max(1.0);
-                    Some((class.history.clone(), class.setup.clone()?, framing))
+                    Some((era, class.history.clone(), class.setup.clone()?, framing))
                 })
             };
-            let Some((history, setup, framing)) = work else {
+            let Some((era, history, setup, framing)) = work else {
                 if let Some(reply) = reply {
                     let _ = reply.send(false);
                 }
@@ -175,22 +183,34 @@ impl LearnerActor {
                 // A fit that panics costs the fit: the old model serves on.
                 let fitted = std::panic::catch_unwind(|| course(&history, &setup, framing));
                 let fitted = fitted.ok().map(Box::new);
-                let _ = myself.send_message(Message::Fitted(name, fitted));
+                let _ = myself.send_message(Message::Fitted(era, name, fitted));
             });
             return;
         }
     }
 
-    fn fitted(&self, name: String, course: Option<Box<Course>>, state: &mut State) {
+    /// Publishes a model, unless the rounds that it was fitted to were forgotten meanwhile or there are too many.
+    fn put_in_force(&self, era: u64, name: &str, course: &Course) -> bool {
+        let _classes = self.shared.classes.lock();
+        let courses = self.shared.courses.load();
+        let fits = courses.len() < MOST_ENSEMBLES || courses.contains_key(name);
+        let taken = fits && self.is_current(era);
+        if taken {
+            self.shared.courses.rcu(|courses| {
+                let mut courses = BTreeMap::clone(courses);
+                courses.insert(name.to_owned(), Arc::new(course.clone()));
+                courses
+            });
+        }
+        taken
+    }
+
+    fn fitted(&self, era: u64, name: String, course: Option<Box<Course>>, state: &mut State) {
         state.fitting = None;
-        let done = course.is_some();
+        let mut done = course.is_some();
         match course.map(|course| (course.model.validate(), course)) {
             Some((Ok(()), course)) => {
-                self.shared.courses.rcu(|courses| {
-                    let mut courses = BTreeMap::clone(courses);
-                    courses.insert(name.clone(), Arc::new((*course).clone()));
-                    courses
-                });
+                done = self.put_in_force(era, &name, &course);
                 telemetry::fitted(true);
             }
             _ => {
@@ -204,6 +224,12 @@ impl LearnerActor {
         if let Some(waiting) = state.waiting.take() {
             let _ = waiting.send(done);
         }
+    }
+}
+
+fn with_class(classes: &mut BTreeMap<String, Class>, name: &str, work: impl FnOnce(&mut Class)) {
+    if classes.len() < MOST_ENSEMBLES || classes.contains_key(name) {
+        work(classes.entry(name.to_owned()).or_default());
     }
 }
 
@@ -308,29 +334,30 @@ impl Actor for LearnerActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Seen(seen) => {
+            Message::Seen(era, seen) => {
                 let (seen, setup) = *seen;
-                self.with_class(&seen.ensemble, |class| {
+                self.with_class(era, &seen.ensemble, |class| {
                     class.setup = Some(setup);
                     class.take(&seen);
                 });
                 self.want_if_due(&seen.ensemble, state);
             }
-            Message::Mark(seen) => {
-                self.with_class(&seen.ensemble, |class| class.mark(&seen));
+            Message::Mark(era, seen) => {
+                self.with_class(era, &seen.ensemble, |class| class.mark(&seen));
                 self.want_if_due(&seen.ensemble, state);
             }
-            Message::Recall(rounds) => {
-                for seen in rounds {
-                    self.with_class(&seen.ensemble, |class| {
-                        class.take(&seen);
+            Message::Recall(era, rounds) => {
+                let mut classes = self.shared.classes.lock();
+                for seen in rounds.iter().filter(|_| self.is_current(era)) {
+                    with_class(&mut classes, &seen.ensemble, |class| {
+                        class.take(seen);
                         // The model that came back has learned from them already.
                         class.news = 0;
                     });
                 }
             }
             Message::Fit(name, reply) => state.wanted.push_front((name, Some(reply))),
-            Message::Fitted(name, course) => self.fitted(name, course, state),
+            Message::Fitted(era, name, course) => self.fitted(era, name, course, state),
             Message::Ping(at) => telemetry::mailbox_delay(&self.path, at.elapsed()),
         }
         self.start(&myself, state);
@@ -341,7 +368,8 @@ impl Actor for LearnerActor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learning::votes::{Plan, Truth};
+    use crate::learner::Learner;
+    use crate::learning::votes::{Model, Plan, Truth};
 
     fn seen(decision: &str, clusters: &[u8], truth: Truth) -> Seen {
         Seen {
@@ -364,6 +392,40 @@ mod tests {
             input_tokens: Some(120.0),
             truth,
         }
+    }
+
+    #[test]
+    fn what_began_before_a_state_was_restored_is_dropped() {
+        let (learner, _) = Learner::new("learner", Arc::default(), true);
+        let actor = LearnerActor {
+            path: "learner".into(),
+            shared: Arc::clone(&learner.shared),
+        };
+        let restored = || Model::prior(&[("m0", 0.9)]);
+        let fitted = || Some(Box::new(Course::new(Model::prior(&[("m0", 0.4)]))));
+        let in_force = || learner.course("panel").map(|course| course.digest.clone());
+        let before = learner.era();
+        learner.restore(BTreeMap::from([("panel".into(), restored())]), 7);
+        let kept = in_force();
+        assert_eq!(learner.forgotten(), 7);
+        let (reply, mut told) = oneshot::channel();
+        let mut state = State {
+            fitting: Some("panel".into()),
+            waiting: Some(reply),
+            ..State::default()
+        };
+        actor.fitted(before, "panel".into(), fitted(), &mut state);
+        assert_eq!(in_force(), kept, "the restored model is overwritten");
+        assert_eq!(told.try_recv(), Ok(false));
+        assert!(state.fitting.is_none(), "no further fit could begin");
+        actor.with_class(before, "panel", |_| panic!("an old round is taken"));
+        // What began since counts.
+        actor.with_class(learner.era(), "panel", |class| {
+            class.take(&seen("a", &[0, 0, 1], Truth::Unknown));
+        });
+        assert_eq!(learner.rounds("panel"), 1);
+        actor.fitted(learner.era(), "panel".into(), fitted(), &mut state);
+        assert_ne!(in_force(), kept);
     }
 
     #[test]

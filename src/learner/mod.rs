@@ -13,6 +13,7 @@ pub mod recent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -30,7 +31,7 @@ pub use recent::Recent;
 use actor::Message;
 
 /// Ensembles whose votes are learned from; the votes of any further are only counted.
-const MOST_ENSEMBLES: usize = 256;
+pub(crate) const MOST_ENSEMBLES: usize = 256;
 
 /// One past ensemble.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,11 @@ pub struct Learner {
 struct Shared {
     courses: ArcSwap<BTreeMap<String, Arc<Course>>>,
     classes: Mutex<BTreeMap<String, actor::Class>>,
+    /// Counts the states that were restored. What began under an earlier one is dropped when it is done. Changes, and
+    /// is compared where that matters, under the lock of `classes`.
+    era: AtomicU64,
+    /// The Unix millisecond up to which rounds were forgotten.
+    forgotten: AtomicI64,
     schooling: Arc<Schooling>,
     experiments: Experiments,
     recent: Recent,
@@ -133,6 +139,8 @@ impl Learner {
         let shared = Arc::new(Shared {
             courses: ArcSwap::default(),
             classes: Mutex::default(),
+            era: AtomicU64::new(0),
+            forgotten: AtomicI64::new(0),
             schooling,
             experiments: Experiments::default(),
             recent: Recent::default(),
@@ -155,20 +163,32 @@ impl Learner {
     /// Takes in a round. Nothing while learned state is pinned.
     pub fn saw(&self, seen: Seen, setup: Setup) {
         if !self.shared.schooling.is_pinned() {
-            let _ = self.address.send(Message::Seen(Box::new((seen, setup))));
+            let message = Message::Seen(self.era(), Box::new((seen, setup)));
+            let _ = self.address.send(message);
         }
     }
 
     /// Says what the right answer of a round was; `round` stands in if it is not known any more.
     pub fn mark(&self, round: Seen) {
         if !self.shared.schooling.is_pinned() {
-            let _ = self.address.send(Message::Mark(Box::new(round)));
+            let message = Message::Mark(self.era(), Box::new(round));
+            let _ = self.address.send(message);
         }
     }
 
-    /// Takes in rounds from before a restart.
-    pub fn recall(&self, rounds: Vec<Seen>) {
-        let _ = self.address.send(Message::Recall(rounds));
+    /// Which of the states that were restored is in force.
+    pub fn era(&self) -> u64 {
+        self.shared.era.load(Ordering::Relaxed)
+    }
+
+    /// The Unix millisecond up to which rounds were forgotten.
+    pub fn forgotten(&self) -> i64 {
+        self.shared.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Takes in rounds from before a restart, read in this era.
+    pub fn recall(&self, era: u64, rounds: Vec<Seen>) {
+        let _ = self.address.send(Message::Recall(era, rounds));
     }
 
     /// Fits an ensemble's model to all rounds so far, and returns when it is in force; `false` if there is nothing
@@ -189,13 +209,19 @@ impl Learner {
         &self.shared.recent
     }
 
-    /// Puts models in force that were kept, and forgets the rounds that others were fitted to.
-    pub fn restore(&self, models: BTreeMap<String, Model>) {
-        self.shared.classes.lock().clear();
+    /// Puts models in force that were kept, and forgets the rounds up to this Unix millisecond, that others were fitted
+    /// to: a fit under way is dropped, and a restart does not bring them back. Of too many models the first are kept.
+    pub fn restore(&self, models: impl IntoIterator<Item = (String, Model)>, forgotten: i64) {
         let courses = models
             .into_iter()
+            .take(MOST_ENSEMBLES)
             .map(|(name, model)| (name, Arc::new(Course::new(model))));
-        self.shared.courses.store(Arc::new(courses.collect()));
+        let courses = courses.collect();
+        let mut classes = self.shared.classes.lock();
+        classes.clear();
+        self.shared.era.fetch_add(1, Ordering::Relaxed);
+        self.shared.forgotten.store(forgotten, Ordering::Relaxed);
+        self.shared.courses.store(Arc::new(courses));
     }
 
     /// Rounds in memory of an ensemble.

@@ -17,7 +17,9 @@ const LONGEST: usize = 16 * 1024;
 /// What was answered to one query.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    /// The form that the question asked for.
+    /// The question, unless it was too long to keep.
+    pub question: Option<String>,
+    /// The form that it asked for.
     pub form: Form,
     /// Who said what; `None` where that was nothing, or too long to keep.
     pub said: Vec<(DeploymentId, Option<String>)>,
@@ -38,6 +40,7 @@ impl Recent {
     pub fn keep<'a>(
         &self,
         decision: &DecisionId,
+        question: &str,
         form: Form,
         said: impl IntoIterator<Item = (DeploymentId, Option<&'a str>)>,
     ) {
@@ -45,6 +48,7 @@ impl Recent {
             |text: Option<&str>| text.filter(|text| text.len() <= LONGEST).map(str::to_owned);
         let said = said.into_iter().map(|(id, text)| (id, fits(text)));
         let answers = Arc::new(Answers {
+            question: fits(Some(question)),
             form,
             said: said.collect(),
         });
@@ -79,7 +83,7 @@ mod tests {
                 ("a/x".into(), Some("yes")),
                 ("b/y".into(), Some(long.as_str())),
             ];
-            recent.keep(&id, Form::FREE, said);
+            recent.keep(&id, "really?", Form::FREE, said);
         }
         assert!(recent.get(&DecisionId::from("0")).is_none());
         let last = recent.get(&DecisionId::from("1")).unwrap();

@@ -6,6 +6,7 @@
 //! - [`aptitude`]: which forms of question a deployment takes to.
 //! - [`votes`]: the weights of members' votes, confidence, and whom to ask next.
 //! - [`experiment`]: which of several ways to answer is best, with always-valid stopping.
+//! - `chance`: numbers that only their origin decides.
 //! - [`task`]: what kind of work a prompt is; [`Topics`]: the finer names that callers give it.
 //!
 //! All of it forgets, because models and providers change under their names. All of it is durable:
@@ -14,6 +15,7 @@
 
 pub mod ability;
 pub mod aptitude;
+pub(crate) mod chance;
 pub mod change;
 pub mod experiment;
 pub mod latency;

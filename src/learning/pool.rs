@@ -64,6 +64,22 @@ pub struct Member<'a> {
     pub ability: &'a Ability,
     /// What its operator declares.
     pub prior: Prior,
+    /// Its family, if it has one.
+    pub family: Option<&'a str>,
+    /// Whether nothing is declared of it, so that it begins at what its family has shown.
+    pub inherits: bool,
+}
+
+impl<'a> Member<'a> {
+    /// One of no family.
+    pub fn new(ability: &'a Ability, prior: Prior) -> Self {
+        Self {
+            ability,
+            prior,
+            family: None,
+            inherits: false,
+        }
+    }
 }
 
 /// What is believed of a model on a kind of task or in a cluster: a normal distribution of log-odds.
@@ -85,6 +101,8 @@ pub struct Spot {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pool {
     members: usize,
+    /// How far each begins at what its family has shown, 0..1.
+    inherited: Vec<f64>,
     rows: Vec<Vec<Spot>>,
     clusters: Vec<(u64, usize, Vec<Spot>)>,
 }
@@ -111,6 +129,7 @@ impl Pool {
             .collect();
         Self {
             members: members.len(),
+            inherited: fit.inherited(),
             rows,
             clusters,
         }
@@ -119,6 +138,11 @@ impl Pool {
     /// How many members were read.
     pub fn members(&self) -> usize {
         self.members
+    }
+
+    /// How far a member begins at what its family has shown: 0, of nothing, to below 1.
+    pub fn inherited(&self, member: usize) -> f64 {
+        self.inherited.get(member).copied().unwrap_or(0.0)
     }
 
     /// What is believed of every member, in their order: in the cluster if anything is known of it, else

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::chance;
 use super::pool::{Pool, Spot, logistic};
 
 /// Half the width of a 95 % interval, in standard deviations.
@@ -63,7 +64,7 @@ fn unit(seed: u64, at: u64) -> f64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^= z >> 31;
-    (z >> 11) as f64 / (1u64 << 53) as f64
+    chance::unit(z)
 }
 
 /// What bounds exploring.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ability::TASKS;
+use super::chance::word;
 use crate::query::TaskKind;
 
 /// Rows that topics may have.
@@ -44,7 +45,7 @@ impl Topics {
             },
             None => Place {
                 row: of_kind,
-                cluster: Some(hash(topic)),
+                cluster: Some(word(&[topic.as_bytes()])),
             },
         }
     }
@@ -76,12 +77,6 @@ impl Topics {
         }
         Ok(())
     }
-}
-
-fn hash(topic: &str) -> u64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&blake3::hash(topic.as_bytes()).as_bytes()[..8]);
-    u64::from_le_bytes(first)
 }
 
 #[cfg(test)]

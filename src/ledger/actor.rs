@@ -1,7 +1,7 @@
 //! The ledger actor.
 //!
-//! Started by the root supervisor, first of all and so stopped last. Owns the rows not yet written and the
-//! timers. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are tried again.
+//! Started by the root supervisor, first of all and so stopped last. Owns the timers, and decides when the rows that were
+//! gathered are written. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are tried again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,14 +30,14 @@ pub struct Settings {
 }
 
 pub(super) enum Message {
-    /// One more row.
-    Record(Box<DecisionRow>),
+    /// A batch of rows has gathered.
+    Batch,
     /// The flush interval is over.
     Tick,
     /// Write all rows now, and learned state with them if that is wanted, and tell when done.
     Flush(oneshot::Sender<()>, bool),
-    /// A write ended: so many rows are down, or the rows that could not be written come back.
-    Written(Result<usize, (String, Vec<DecisionRow>)>),
+    /// A write ended.
+    Written(Result<(), String>),
     /// New settings.
     Configure(Settings),
     /// See [`Heartbeat`].
@@ -50,8 +50,6 @@ impl Heartbeat for Message {
     }
 }
 
-/// This many rows are written without waiting for the interval.
-const BATCH: usize = 512;
 /// Old rows are looked for this often.
 const PRUNE: Duration = Duration::from_secs(60);
 
@@ -82,7 +80,6 @@ pub(super) fn child(
 
 pub(super) struct State {
     settings: Settings,
-    rows: Vec<DecisionRow>,
     writing: bool,
     saved: Instant,
     pruned: Instant,
@@ -147,7 +144,8 @@ impl LedgerActor {
         let now = Instant::now();
         let cells = state.due_cells(&*self.cells, now, force);
         let prune = now - state.pruned >= PRUNE;
-        if state.rows.is_empty() && cells.is_empty() && !prune {
+        let rows = std::mem::take(&mut *self.shared.rows.lock());
+        if rows.is_empty() && cells.is_empty() && !prune {
             for waiting in state.waiting.drain(..) {
                 let _ = waiting.send(());
             }
@@ -158,7 +156,6 @@ impl LedgerActor {
         }
         state.writing = true;
         state.learned_too = false;
-        let rows = std::mem::take(&mut state.rows);
         let settings = state.settings;
         let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
         tokio::task::spawn_blocking(move || {
@@ -167,32 +164,30 @@ impl LedgerActor {
             if prune {
                 forget_old(&mut store, &settings);
             }
+            if written.is_ok() {
+                shared.pending.fetch_sub(rows.len(), Ordering::Relaxed);
+            } else {
+                // Tried again with the next batch.
+                shared.rows.lock().splice(0..0, rows);
+            }
             drop(store);
-            let _ = myself.send_message(Message::Written(match written {
-                Ok(()) => Ok(rows.len()),
-                Err(error) => Err((error, rows)),
-            }));
+            let _ = myself.send_message(Message::Written(written));
         });
     }
 
-    fn written(&self, outcome: Result<usize, (String, Vec<DecisionRow>)>, state: &mut State) {
+    fn written(&self, outcome: Result<(), String>, state: &mut State) {
         state.writing = false;
         telemetry::ledger_wrote(outcome.is_ok());
+        telemetry::ledger_pending(self.shared.pending.load(Ordering::Relaxed));
         let mut failure = self.shared.failure.lock();
         match outcome {
-            Ok(rows) => {
-                *failure = None;
-                let before = self.shared.pending.fetch_sub(rows, Ordering::Relaxed);
-                telemetry::ledger_pending(before.saturating_sub(rows));
-            }
-            Err((error, mut rows)) => {
+            Ok(()) => *failure = None,
+            Err(error) => {
                 if failure.is_none() {
                     tracing::warn!(%error, "the ledger cannot be written; queries go on without it");
                 }
                 *failure = Some(error);
-                // Tried again with the next batch, and nothing of the learned state counts as saved.
-                rows.append(&mut state.rows);
-                state.rows = rows;
+                // Nothing of the learned state counts as saved.
                 state.saved_cells.clear();
                 for waiting in state.waiting.drain(..) {
                     let _ = waiting.send(());
@@ -212,12 +207,9 @@ impl Actor for LedgerActor {
         _: ActorRef<Message>,
         settings: Settings,
     ) -> Result<State, ActorProcessingErr> {
-        // Rows that were on their way to an earlier incarnation are lost with its mailbox.
-        self.shared.pending.store(0, Ordering::Relaxed);
         let now = Instant::now();
         Ok(State {
             settings,
-            rows: Vec::new(),
             writing: false,
             saved: now,
             pruned: now,
@@ -243,12 +235,7 @@ impl Actor for LedgerActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Record(row) => {
-                state.rows.push(*row);
-                if state.rows.len() >= BATCH {
-                    self.start_write(&myself, state, false);
-                }
-            }
+            Message::Batch => self.start_write(&myself, state, false),
             Message::Tick => {
                 self.start_write(&myself, state, false);
                 myself.send_after(state.settings.flush, || Message::Tick);
@@ -274,15 +261,17 @@ impl Actor for LedgerActor {
     async fn post_stop(
         &self,
         _: ActorRef<Message>,
-        state: &mut State,
+        _: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let rows = std::mem::take(&mut state.rows);
         let cells = (self.cells)();
         let shared = Arc::clone(&self.shared);
-        // The lock waits for a batch under way.
-        let last =
-            tokio::task::spawn_blocking(move || write(&mut shared.store.lock(), &rows, &cells))
-                .await;
+        let last = tokio::task::spawn_blocking(move || {
+            // The lock waits for a batch under way, whose rows may come back.
+            let mut store = shared.store.lock();
+            let rows = std::mem::take(&mut *shared.rows.lock());
+            write(&mut store, &rows, &cells)
+        })
+        .await;
         if let Ok(Err(error)) = last {
             tracing::error!(%error, "the last batch of the ledger could not be written");
         }

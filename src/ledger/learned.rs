@@ -6,8 +6,10 @@
 //! | `deployment:<id>:latency`, `ability`, `aptitude`, `sources`, `tokens` | what a deployment has shown |
 //! | `topics` | the callers' names for kinds of work that have a row |
 //! | `ensemble:<name>` | the weights and the calibration of an ensemble |
-//! | `pinned` | whether learning rests; not part of what is exported |
 //! | `experiment:<name>` | an experiment's evidence |
+//! | `retired` | the experiments that are configured no more, whoever left last at the end; not part of what is exported |
+//! | `pinned` | whether learning rests; likewise |
+//! | `forgotten` | the Unix millisecond up to which rounds of votes were forgotten; likewise |
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,6 +29,12 @@ const VERSION: u32 = 1;
 /// The key of the cell that says whether learned state is pinned.
 pub const PINNED: &str = "pinned";
 
+/// The key of the cell that says up to when rounds of votes were forgotten.
+pub const FORGOTTEN: &str = "forgotten";
+
+/// The key of the cell that names the experiments that are configured no more.
+pub const RETIRED: &str = "retired";
+
 /// Learned state as it came back.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -38,8 +46,12 @@ pub struct Learned {
     pub ensembles: BTreeMap<String, votes::Model>,
     /// Whether it was pinned.
     pub pinned: bool,
+    /// The Unix millisecond up to which rounds of votes were forgotten.
+    pub forgotten: i64,
     /// The evidence of each experiment.
     pub experiments: BTreeMap<String, experiment::State>,
+    /// Those that were configured no more, whoever left last at the end.
+    pub retired: Vec<String>,
 }
 
 /// What every deployment has learned.
@@ -113,6 +125,14 @@ fn restore_one(cell: &Cell, learned: &mut Learned) -> Result<(), String> {
         learned.pinned = parse(payload)?;
         return Ok(());
     }
+    if cell.key == FORGOTTEN {
+        learned.forgotten = parse(payload)?;
+        return Ok(());
+    }
+    if cell.key == RETIRED {
+        learned.retired = parse(payload)?;
+        return Ok(());
+    }
     let (subject, rest) = cell.key.split_once(':').ok_or("the key names nothing")?;
     match subject {
         "ensemble" => {
@@ -147,7 +167,7 @@ fn restore_part(what: &str, payload: &str, snapshot: &mut Snapshot) -> Result<()
             }
         }
         "ability" => {
-            snapshot.ability = checked(payload, Ability::validate)?;
+            snapshot.ability = checked(payload, Ability::validate)?.into();
             Ok(())
         }
         "aptitude" => {
@@ -155,7 +175,7 @@ fn restore_part(what: &str, payload: &str, snapshot: &mut Snapshot) -> Result<()
             Ok(())
         }
         "sources" => {
-            snapshot.sources = checked(payload, Sources::validate)?;
+            snapshot.sources = checked(payload, Sources::validate)?.into();
             Ok(())
         }
         "tokens" => {

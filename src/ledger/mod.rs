@@ -34,6 +34,8 @@ pub use store::{Saved, Store};
 
 use actor::Message;
 
+/// This many rows are written without waiting for the interval.
+const BATCH: usize = 512;
 /// Rows that may wait for the disk.
 const PENDING: usize = 20_000;
 
@@ -47,6 +49,9 @@ pub struct Ledger {
 /// What outlives an incarnation of the actor.
 struct Shared {
     store: Mutex<Store>,
+    /// Rows to be written, the oldest first: gathered here and not in a mailbox, so that a row wakes nobody.
+    rows: Mutex<Vec<DecisionRow>>,
+    /// So many are gathered or being written.
     pending: AtomicUsize,
     failure: Mutex<Option<String>>,
 }
@@ -73,6 +78,7 @@ impl Ledger {
         let address = Address::vacant();
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
+            rows: Mutex::default(),
             pending: AtomicUsize::new(0),
             failure: Mutex::new(None),
         });
@@ -87,9 +93,13 @@ impl Ledger {
             telemetry::ledger_dropped(1);
             return;
         }
-        if self.address.send(Message::Record(Box::new(row))).is_err() {
-            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
-            telemetry::ledger_dropped(1);
+        let batch = {
+            let mut rows = self.shared.rows.lock();
+            rows.push(row);
+            rows.len() % BATCH == 0
+        };
+        if batch {
+            let _ = self.address.send(Message::Batch);
         }
     }
 
@@ -99,7 +109,7 @@ impl Ledger {
         self.with_store(move |store| store.find(&id)).await
     }
 
-    /// Takes a judgement down; says whether it is new.
+    /// Takes a judgement down; says whether it is new. `learning`: whether a new one will be learned from.
     pub async fn feedback(
         &self,
         id: DecisionId,
@@ -107,14 +117,19 @@ impl Ledger {
         truth: Option<i64>,
         source: String,
         at: i64,
+        learning: bool,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| store.record_feedback(&id, score, truth, &source, at))
-            .await
+        self.with_store(move |store| {
+            store.record_feedback(&id, score, truth, &source, at, learning)
+        })
+        .await
     }
 
-    /// The ensembles decided last, the oldest first, with the group of answers known to be right.
-    pub async fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>> {
-        self.with_store(move |store| store.ensembles(n)).await
+    /// The ensembles decided last, after this Unix millisecond, the oldest first, with the group of answers known to
+    /// be right.
+    pub async fn ensembles(&self, n: usize, after: i64) -> Result<Vec<(DecisionRow, Option<i64>)>> {
+        self.with_store(move |store| store.ensembles(n, after))
+            .await
     }
 
     /// Saves a learned state, to go back to; `why` is for people.
@@ -129,9 +144,9 @@ impl Ledger {
             .await
     }
 
-    /// Removes cells of learned state that are no more.
-    pub async fn forget(&self, keys: Vec<String>) -> Result<()> {
-        self.with_store(move |store| store.delete_cells(&keys))
+    /// Writes cells of learned state at once, and removes those of the keys that are `gone`.
+    pub async fn replace_cells(&self, cells: Vec<Cell>, gone: Vec<String>) -> Result<()> {
+        self.with_store(move |store| store.replace_cells(&cells, &gone))
             .await
     }
 

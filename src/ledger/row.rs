@@ -189,7 +189,7 @@ pub struct Quarantined {
 /// What became of a judgement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedbackOutcome {
-    /// It is the source's first on this decision.
+    /// It is the source's first on this decision, or its first that is learned from.
     Recorded,
     /// The source said the same before; nothing changed.
     Repeated,
@@ -205,11 +205,12 @@ pub enum FeedbackOutcome {
 /// BLAKE3 over the values with their types and lengths, so that no two lists share a sum by shifting a
 /// boundary.
 pub(super) fn checksum<'a>(values: impl IntoIterator<Item = ValueRef<'a>>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
+    // Gathered first: many small updates cost several times as much as the hash.
+    let mut all = Vec::with_capacity(2048);
     let mut add = |kind: u8, bytes: &[u8]| {
-        hasher.update(&[kind]);
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
+        all.push(kind);
+        all.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        all.extend_from_slice(bytes);
     };
     for value in values {
         match value {
@@ -220,5 +221,5 @@ pub(super) fn checksum<'a>(values: impl IntoIterator<Item = ValueRef<'a>>) -> [u
             ValueRef::Blob(bytes) => add(4, bytes),
         }
     }
-    hasher.finalize().into()
+    blake3::hash(&all).into()
 }

@@ -192,16 +192,21 @@ impl Store {
         Ok((whole, damaged))
     }
 
-    /// The `n` ensembles decided last, the oldest first, each with the group of answers that is known to be right
-    /// (−1 for none of them), if any source said so. Damaged rows are left out.
-    pub fn ensembles(&self, n: usize) -> Result<Vec<(DecisionRow, Option<i64>)>, StoreError> {
+    /// The `n` ensembles decided last, those after the Unix millisecond `after`, the oldest first, each with the group of answers that is known to be right
+    /// (−1 for none of them), if any source said so and was learned from. Damaged rows are left out.
+    pub fn ensembles(
+        &self,
+        n: usize,
+        after: i64,
+    ) -> Result<Vec<(DecisionRow, Option<i64>)>, StoreError> {
         let select = format!(
             "SELECT {}, checksum, (SELECT truth FROM feedback WHERE decision = decisions.id AND truth IS NOT NULL \
-             ORDER BY feedback.at DESC LIMIT 1) FROM decisions WHERE members IS NOT NULL ORDER BY at DESC LIMIT ?1",
+             AND learned ORDER BY feedback.at DESC LIMIT 1) FROM decisions WHERE members IS NOT NULL AND at > ?2 \
+             ORDER BY at DESC LIMIT ?1",
             columns()
         );
         let mut select = self.conn.prepare_cached(&select)?;
-        let mut rows = select.query([clamp(n)])?;
+        let mut rows = select.query([clamp(n), after])?;
         let mut ensembles = Vec::new();
         while let Some(row) = rows.next()? {
             let truth = row.get(COLUMNS.len() + 1)?;
@@ -215,7 +220,8 @@ impl Store {
 
     /// Keeps what `source` thinks of a decision, 0..=1, at the Unix millisecond `at`, and which group of an
     /// ensemble's answers that makes right (−1 for none), if it does. Each source has one
-    /// judgement of a decision, and saying it again changes nothing.
+    /// judgement of a decision, and saying it again changes nothing. `learning` says that it will be learned from if
+    /// it is recorded; one that was kept without counts as none before the first that is.
     pub fn record_feedback(
         &mut self,
         decision: &DecisionId,
@@ -223,6 +229,7 @@ impl Store {
         truth: Option<i64>,
         source: &str,
         at: i64,
+        learning: bool,
     ) -> Result<FeedbackOutcome, StoreError> {
         if !(0.0..=1.0).contains(&score) {
             return Err(StoreError::Score(score));
@@ -237,23 +244,26 @@ impl Store {
         if !known {
             return Ok(FeedbackOutcome::Unknown);
         }
-        let previous: Option<f64> = tx
+        let previous: Option<(f64, bool)> = tx
             .query_row(
-                "SELECT score FROM feedback WHERE decision = ?1 AND source = ?2",
+                "SELECT score, learned FROM feedback WHERE decision = ?1 AND source = ?2",
                 [id, source],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?
             // What is out of range was never recorded: the file is at fault.
-            .filter(|score| (0.0..=1.0).contains(score));
+            .filter(|(score, _)| (0.0..=1.0).contains(score));
         let outcome = match previous {
             None => FeedbackOutcome::Recorded,
-            Some(previous) if previous == score => return Ok(FeedbackOutcome::Repeated),
-            Some(previous) => FeedbackOutcome::Changed { previous },
+            Some((_, false)) if learning => FeedbackOutcome::Recorded,
+            Some((previous, _)) if previous == score => return Ok(FeedbackOutcome::Repeated),
+            Some((previous, _)) => FeedbackOutcome::Changed { previous },
         };
+        let learned = learning || previous.is_some_and(|(_, learned)| learned);
         tx.execute(
-            "INSERT OR REPLACE INTO feedback (decision, source, score, at, truth) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![id, source, score, at, truth],
+            "INSERT OR REPLACE INTO feedback (decision, source, score, at, truth, learned) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![id, source, score, at, truth, learned],
         )?;
         tx.commit()?;
         Ok(outcome)

@@ -1,6 +1,6 @@
 //! From a configuration to a running orchestrator, and from one configuration to the next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -141,19 +141,23 @@ impl Builder {
             Learner::new("root/learner", Arc::clone(&schooling), learns_by_itself);
         schooling.restore_topics(std::mem::take(&mut learned.topics));
         schooling.pin(learned.pinned);
-        learner.restore(std::mem::take(&mut learned.ensembles));
-        learner.experiments().configure(
-            &config.experiments,
-            std::mem::take(&mut learned.experiments),
-        );
+        let ensembles = std::mem::take(&mut learned.ensembles).into_iter();
+        let (configured, others): (Vec<_>, Vec<_>) =
+            ensembles.partition(|(name, _)| config.ensembles.contains_key(name));
+        learner.restore(configured.into_iter().chain(others), learned.forgotten);
+        let kept = std::mem::take(&mut learned.experiments);
+        learner.experiments().remember(kept, &learned.retired);
+        let gone = experiment_keys(learner.experiments().configure(&config.experiments));
+        if let Err(error) = store.replace_cells(&[], &gone) {
+            tracing::warn!(%error, "the evidence of old experiments could not be deleted");
+        }
         let (source, taught) = (Arc::clone(&fleet), learner.clone());
         let cells = Arc::new(move || {
-            let mut cells = learned_cells(&source, &taught);
-            cells.extend(learned::named(
-                learned::PINNED,
-                &source.schooling.is_pinned(),
-            ));
-            cells
+            // Half of one state and half of another must not come to the disk.
+            if source.schooling.is_replacing() {
+                return Vec::new();
+            }
+            kept_cells(&source, &taught)
         });
         let (ledger, ledger_child) =
             Ledger::new("root/ledger", store, ledger_settings(&config), cells);
@@ -206,6 +210,7 @@ impl Builder {
             root,
             instance,
             events,
+            meters: crate::telemetry::QueryMeters::new(),
             closing: AtomicBool::new(false),
             cut: CancellationToken::new(),
             adapters: Mutex::new(adapters),
@@ -233,10 +238,15 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
     inner
         .catalogue
         .store(Arc::new(catalogue(&config, cells, routing)));
-    inner
-        .learner
-        .experiments()
-        .configure(&config.experiments, BTreeMap::new());
+    let experiments = inner.learner.experiments();
+    let gone = experiment_keys(experiments.configure(&config.experiments));
+    if !gone.is_empty() {
+        // Behind what is on its way to the disk.
+        inner.ledger.flush().await;
+        if let Err(error) = inner.ledger.replace_cells(Vec::new(), gone).await {
+            tracing::warn!(%error, "the evidence of old experiments could not be deleted");
+        }
+    }
     if limits(&old) != limits(&config) {
         inner.dispatcher.configure(limits(&config));
     }
@@ -361,20 +371,40 @@ pub(super) fn learned_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cel
     cells
 }
 
+/// Everything that is kept: what is learned, and how it is held.
+pub(super) fn kept_cells(fleet: &Fleet, learner: &Learner) -> Vec<ledger::Cell> {
+    let mut cells = learned_cells(fleet, learner);
+    cells.extend(learned::named(
+        learned::PINNED,
+        &fleet.schooling.is_pinned(),
+    ));
+    cells.extend(learned::named(learned::FORGOTTEN, &learner.forgotten()));
+    let retired = learner.experiments().retired();
+    cells.extend(learned::named(learned::RETIRED, &retired));
+    cells
+}
+
+fn experiment_keys(names: Vec<String>) -> Vec<String> {
+    let key = |name| format!("experiment:{name}");
+    names.into_iter().map(key).collect()
+}
+
 /// Past ensembles that the votes' models go on from.
 const RECALLED: usize = 4_096;
 
-/// Has the learner remember the ensembles of before the start. Not on the way of the first query.
+/// Has the learner remember the ensembles of before the start, unless they were forgotten. Not on the way of the first
+/// query.
 fn recall(inner: &Arc<Inner>) {
     let (ledger, learner) = (inner.ledger.clone(), inner.learner.clone());
+    let (era, forgotten) = (learner.era(), learner.forgotten());
     // Ends by itself, after one read of the ledger.
     task::spawn(async move {
-        match ledger.ensembles(RECALLED).await {
+        match ledger.ensembles(RECALLED, forgotten).await {
             Ok(rows) => {
                 let rounds = rows
                     .iter()
                     .filter_map(|(row, truth)| feedback::round(row, feedback::truth(*truth)));
-                learner.recall(rounds.collect());
+                learner.recall(era, rounds.collect());
             }
             Err(error) => tracing::warn!(%error, "past ensembles cannot be read"),
         }

@@ -145,7 +145,8 @@ pub(super) fn of_answer(
         );
     }
     let id = cell.deployment.load().id.clone();
-    inner.learner.recent().keep(&query.id, form, [(id, text)]);
+    let recent = inner.learner.recent();
+    recent.keep(&query.id, &question, form, [(id, text)]);
 }
 
 /// What an ensemble shows of its members.
@@ -188,7 +189,9 @@ pub(super) fn of_ensemble(
         .iter()
         .filter(|member| member.outcome == "ok")
         .map(|member| (member.model.clone(), member.content.as_deref()));
-    inner.learner.recent().keep(&query.id, lesson.form, said);
+    let question = query.question().unwrap_or_default();
+    let recent = inner.learner.recent();
+    recent.keep(&query.id, &question, lesson.form, said);
     inner.learner.saw(lesson.seen, lesson.setup);
 }
 
@@ -227,8 +230,9 @@ fn judge(
     weight: f64,
     source: &str,
 ) {
+    let kind = super::run::kind(inner, query);
     cell.judge(Judgement {
-        place: inner.fleet.schooling.place(query),
+        place: inner.fleet.schooling.place_of(kind, query.topic.as_deref()),
         traits,
         score,
         weight,

@@ -1,7 +1,8 @@
 //! Judgements of answers, and what is learned from them.
 //!
 //! A judgement may be a score, a thumb, the member that was right, or the right answer itself. It may come late and
-//! in parts: each source has one judgement of a decision, and only its first is learned from.
+//! in parts: each source has one judgement of a decision, and only its first is learned from. While learned state is
+//! pinned judgements are kept and not learned from; they do not count as a first one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -92,6 +93,9 @@ pub struct FeedbackReport {
     pub score: f64,
     /// Deployments that learned from it.
     pub learned: usize,
+    /// Why nobody did though it might have been learned from: `pinned`. The source may judge again once it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// What a decision's row says of its plan.
@@ -277,9 +281,11 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
         Truth::NoneOfThem => Some(-1),
         Truth::Cluster(group) => Some(i64::from(group)),
     };
+    let pinned = inner.fleet.schooling.is_pinned();
+    let (score, now) = (finding.score, unix_ms());
     let judged = inner
         .ledger
-        .feedback(decision, finding.score, truth, source.clone(), unix_ms())
+        .feedback(decision, score, truth, source.clone(), now, !pinned)
         .await?;
     let outcome = match judged {
         FeedbackOutcome::Unknown => return Err(unknown()),
@@ -289,14 +295,15 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
     };
     let mut learned = 0;
     // One judgement a source moves what is learned once, however often it is changed.
-    if outcome == "recorded" {
+    if outcome == "recorded" && !pinned {
         learned = learn(inner, &row, &finding, &source.into());
     }
     Ok(FeedbackReport {
         deployment,
         outcome,
-        score: finding.score,
+        score,
         learned,
+        reason: pinned.then_some("pinned"),
     })
 }
 
@@ -404,9 +411,6 @@ fn against(
 
 /// Teaches everyone concerned; how many deployments that is.
 fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>) -> usize {
-    if inner.fleet.schooling.is_pinned() {
-        return 0;
-    }
     let plan = PlanView::of(row);
     if let Some(trial) = &plan.trial {
         let now = std::time::Duration::from_millis(unix_ms().unsigned_abs());
@@ -427,7 +431,12 @@ fn learn(inner: &Inner, row: &DecisionRow, finding: &Finding, source: &Arc<str>)
     let task = row
         .task
         .as_deref()
-        .and_then(|task| task.parse::<TaskKind>().ok());
+        .and_then(|task| task.parse::<TaskKind>().ok())
+        .or_else(|| {
+            // It did not matter when it was asked.
+            let answers = inner.learner.recent().get(&row.id)?;
+            super::run::kind_of(inner, answers.question.as_deref()?, false)
+        });
     let place = schooling.place_of(task, plan.topic.as_deref());
     let catalogue = inner.catalogue.load();
     let mut learned = 0;

@@ -43,6 +43,7 @@ use crate::provider::{Cell, Fleet};
 use crate::query::Query;
 use crate::router::{Catalogue, Plan};
 use crate::supervisor::{self, ChildSpec, Tree};
+use crate::telemetry;
 
 pub use builder::Builder;
 pub use evidence::Evidence;
@@ -83,6 +84,7 @@ struct Inner {
     root: ActorRef<supervisor::Message>,
     instance: String,
     events: broadcast::Sender<Event>,
+    meters: telemetry::QueryMeters,
     closing: AtomicBool,
     /// Cancelled when the patience with running queries is over.
     cut: CancellationToken,
@@ -248,6 +250,15 @@ impl Orchestrator {
     /// What is going on.
     pub fn status(&self) -> Status {
         status::of(&self.0)
+    }
+
+    /// Brings gauges up to date, which otherwise follow within seconds: for whoever is about to read them.
+    pub fn gauge(&self) {
+        let occupancy = self.0.dispatcher.occupancy();
+        telemetry::admission(occupancy.in_use, occupancy.waiting);
+        for cell in &self.0.catalogue.load().cells {
+            cell.gauge();
+        }
     }
 
     /// Every name a query may ask for: `auto`, aliases, ensembles, deployments.

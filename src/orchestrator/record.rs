@@ -67,11 +67,6 @@ impl Record {
         &self.inner
     }
 
-    /// Returns when running queries are cut off.
-    pub async fn cut(&self) {
-        self.inner.cut.cancelled().await;
-    }
-
     pub fn admitted(&mut self, waited: Duration) {
         self.edit(|row| row.queue_ms = waited.as_secs_f64() * 1e3);
     }
@@ -112,7 +107,7 @@ impl Record {
     }
 
     pub fn succeeded(mut self) {
-        self.end("ok");
+        self.end(None);
     }
 
     pub fn failed(mut self, error: &Error) {
@@ -121,17 +116,17 @@ impl Record {
                 row.attempts = serde_json::to_string(error.attempts()).unwrap_or_default();
             }
         });
-        self.end(error.kind().name());
+        self.end(Some(error.kind()));
     }
 
-    fn end(&mut self, outcome: &'static str) {
+    fn end(&mut self, failed: Option<ErrorKind>) {
         let Some(mut row) = self.row.take() else {
             return;
         };
         row.at = unix_ms();
-        row.outcome = outcome.to_owned();
+        row.outcome = failed.map_or("ok", ErrorKind::name).to_owned();
         row.total_ms = self.started.elapsed().as_secs_f64() * 1e3;
-        telemetry::query_ended(self.lane, outcome);
+        self.inner.meters.ended(self.lane, failed);
         if let (Some(model), Some(cost)) = (&row.chosen, row.cost) {
             telemetry::cost(model.as_str(), cost);
         }
@@ -147,7 +142,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.end(ErrorKind::Cancelled.name());
+        self.end(Some(ErrorKind::Cancelled));
     }
 }
 

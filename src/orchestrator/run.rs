@@ -1,11 +1,14 @@
 //! One query's way: permit, plan, answer, report.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Instrument;
 
 use super::record::Record;
@@ -19,12 +22,14 @@ use crate::id::DeploymentId;
 use crate::learning::aptitude::Traits;
 use crate::learning::task;
 use crate::provider::Cell;
-use crate::query::Query;
+use crate::query::{Query, TaskKind};
 use crate::router::Trial;
-use crate::telemetry;
 
 /// Longer streamed answers, in bytes, are not held against a reference, nor checked.
 const MOST_SAID: usize = 16 * 1024;
+
+/// A plan made longer ago is made again.
+const STALE: Duration = Duration::from_millis(1);
 
 /// An answer that has begun, and what belongs to it.
 struct Begun {
@@ -108,6 +113,7 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         finish: None,
         usage: None,
         said: String::new(),
+        cut: Box::pin(inner.cut.clone().cancelled_owned()),
         most: if inner.config.load().ledger.keep_prompts {
             usize::MAX
         } else {
@@ -119,14 +125,10 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         .model
         .clone()
         .unwrap_or_else(|| DeploymentId::from("?"));
-    let deltas = stream::unfold(running, |mut running| async move {
-        let item = running.next().await?;
-        Some((item, running))
-    });
     Ok(Streaming {
         decision,
         model,
-        deltas: deltas.boxed(),
+        deltas: running.boxed(),
     })
 }
 
@@ -151,8 +153,10 @@ async fn begin(inner: &Arc<Inner>, mut query: Query, stream: bool) -> Result<Beg
         return Err(closing());
     }
     let mut record = Record::begin(inner, &query, started);
+    // Boxed, since what is awaited by value is copied into each of those who await it.
+    let begun = Box::pin(proceed(inner, query, trial, stream, started, &mut record));
     let begun = tokio::select! {
-        begun = proceed(inner, query, trial, stream, started, &mut record) => begun,
+        begun = begun => begun,
         () = inner.cut.cancelled() => Err(closing()),
     };
     match begun {
@@ -173,17 +177,29 @@ async fn begin(inner: &Arc<Inner>, mut query: Query, stream: bool) -> Result<Beg
 }
 
 /// Leads a query of an experiment to its variant, which `keep` holds for whoever asked, and finds out what kind of work
-/// it is.
+/// it is, if that matters to who is asked.
 pub(super) fn prepare(inner: &Inner, query: &mut Query, keep: bool) -> Option<Trial> {
     let keep = keep && !inner.fleet.schooling.is_pinned();
     let trial = inner.learner.experiments().enter(query, keep);
-    if query.task.is_none()
-        && inner.config.load().routing.classify
-        && let Some(question) = query.question()
-    {
-        query.task = Some(task::classify(&question, !query.tools.is_empty()).kind);
+    if inner.catalogue.load().chooses(query) {
+        query.task = kind(inner, query);
     }
     trial
+}
+
+/// What kind of work a query is: as its caller says, or as it is found to be. Finding out takes some 10 µs, which is
+/// spent where there is a choice to be made or something to be learned.
+pub(super) fn kind(inner: &Inner, query: &Query) -> Option<TaskKind> {
+    query.task.or_else(|| {
+        let question = query.question()?;
+        kind_of(inner, &question, !query.tools.is_empty())
+    })
+}
+
+/// What kind of work a question is found to be, if the operator wants that found.
+pub(super) fn kind_of(inner: &Inner, question: &str, has_tools: bool) -> Option<TaskKind> {
+    let classify = inner.config.load().routing.classify;
+    classify.then(|| task::classify(question, has_tools).kind)
 }
 
 async fn proceed(
@@ -197,23 +213,25 @@ async fn proceed(
     if query.messages.is_empty() {
         return Err(Error::invalid("messages", "messages must not be empty"));
     }
-    let admission = inner.config.load().admission.clone();
-    let latest = started + admission.max_deadline;
-    let deadline = query
-        .deadline
-        .unwrap_or(started + admission.deadline)
-        .min(latest);
+    let deadline = {
+        let admission = &inner.config.load().admission;
+        let asked = query.deadline.unwrap_or(started + admission.deadline);
+        asked.min(started + admission.max_deadline)
+    };
     // A name that leads nowhere is told at once, not after a wait.
-    inner.catalogue.load().plan(&query, stream)?;
+    let mut catalogue = inner.catalogue.load_full();
+    let mut plan = catalogue.plan(&query, stream)?;
     let permit = inner
         .dispatcher
         .admit(&query.user, query.lane, deadline)
         .await?;
     let waited = started.elapsed();
     record.admitted(waited);
-    // Planned again: what was true before the wait may not be now.
-    let catalogue = inner.catalogue.load_full();
-    let mut plan = catalogue.plan(&query, stream)?;
+    if waited > STALE {
+        // What was true before the wait may not be now.
+        catalogue = inner.catalogue.load_full();
+        plan = catalogue.plan(&query, stream)?;
+    }
     plan.trial = trial;
     inner.fleet.schooling.advance();
     let course = plan
@@ -245,7 +263,8 @@ async fn proceed(
             attempts,
             elsewhere,
         } = executed;
-        overhead(started, waited + elsewhere);
+        let ours = started.elapsed().saturating_sub(waited + elsewhere);
+        inner.meters.overhead(ours);
         report.model = Some(cell.deployment.load().id.clone());
         report.note = cell.provider.load().note();
         record.chosen(&cell.deployment.load().id, &attempts, &[]);
@@ -264,17 +283,15 @@ async fn proceed(
         return Ok((committed, report, permit, Some(cell), Some(asked)));
     };
     let executor = Arc::clone(&inner.executor);
-    let mut merged = inner
-        .ensembler
-        .run(Job {
-            query: Arc::clone(&query),
-            course,
-            plan: ensemble,
-            stream,
-            deadline,
-            executor,
-        })
-        .await?;
+    let job = Job {
+        query: Arc::clone(&query),
+        course,
+        plan: ensemble,
+        stream,
+        deadline,
+        executor,
+    };
+    let mut merged = Box::pin(inner.ensembler.run(job)).await?;
     record.chosen(&merged.model, &merged.attempts, &merged.members);
     if let Some(lesson) = merged.lesson.take() {
         evidence::of_ensemble(inner, &query, traits, lesson, &merged.members);
@@ -304,10 +321,6 @@ fn tell(report: &mut Report, merged: Merged) -> Committed {
     merged.committed
 }
 
-fn overhead(started: Instant, elsewhere: Duration) {
-    telemetry::overhead(started.elapsed().saturating_sub(elsewhere));
-}
-
 /// A stream on its way to the caller: holds the permit, and writes the record when it ends or is dropped.
 struct Running {
     deltas: Deltas,
@@ -326,6 +339,8 @@ struct Running {
     /// What was said so far, up to `most` bytes: past it, it is not whole any more and shows nothing.
     said: String,
     most: usize,
+    /// Ready when running queries are cut off.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Running {
@@ -368,66 +383,89 @@ impl Running {
         tell(&mut self.report, merged);
     }
 
-    async fn next(&mut self) -> Option<Result<Delta>> {
+    /// Takes in a delta, and hands out what can be told of what came so far.
+    fn pass(&mut self, delta: Delta) -> Option<Delta> {
+        if let (Some(usage), Some(record)) = (delta.usage, &mut self.record) {
+            self.usage = Some(usage);
+            let known = self.report.cost;
+            self.report.cost = known.or_else(|| cost(self.cell.as_deref(), Some(usage)));
+            record.used(Some(usage), self.report.cost);
+        }
+        if self.said.len() <= self.most {
+            self.said.push_str(delta.content());
+        }
+        if let Some(choice) = delta.choices.first() {
+            if choice.finish.is_some() {
+                self.finish.clone_from(&choice.finish);
+            }
+            if !choice.tool_calls.is_empty() {
+                // Tools are called, nothing is said.
+                self.asked = None;
+            }
+        }
+        let may_be_last = delta.finishes() || delta.usage.is_some();
+        match self.held.take() {
+            None if !may_be_last => Some(delta),
+            before => {
+                self.held = Some(delta);
+                before
+            }
+        }
+    }
+
+    /// The error, after what was held back, which came before it.
+    fn fail(&mut self, error: Error) -> Result<Delta> {
+        if let Some(record) = self.record.take() {
+            record.failed(&error);
+        }
+        match self.held.take() {
+            None => Err(error),
+            Some(held) => {
+                self.failure = Some(error);
+                Ok(held)
+            }
+        }
+    }
+
+    /// The last delta, which carries the report.
+    fn finish(&mut self, mut record: Record) -> Delta {
+        record.said(&self.said);
+        self.learn(&mut record);
+        record.succeeded();
+        let mut last = self.held.take().unwrap_or_default();
+        last.report = Some(Box::new(std::mem::take(&mut self.report)));
+        last
+    }
+}
+
+impl Stream for Running {
+    type Item = Result<Delta>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            if let Some(error) = self.failure.take() {
-                return Some(Err(error));
+            if let Some(error) = this.failure.take() {
+                return Poll::Ready(Some(Err(error)));
             }
-            // Without a record the end has been told.
-            let record = self.record.as_mut()?;
-            let next = tokio::select! {
-                biased;
-                next = self.deltas.next() => next,
-                () = record.cut() => Some(Err(closing())),
-            };
-            match next {
-                Some(Ok(delta)) => {
-                    if let Some(usage) = delta.usage {
-                        self.usage = Some(usage);
-                        self.report.cost = self
-                            .report
-                            .cost
-                            .or_else(|| cost(self.cell.as_deref(), Some(usage)));
-                        record.used(Some(usage), self.report.cost);
-                    }
-                    if self.said.len() <= self.most {
-                        self.said.push_str(delta.content());
-                    }
-                    if let Some(choice) = delta.choices.first() {
-                        self.finish = choice.finish.clone().or(self.finish.take());
-                        if !choice.tool_calls.is_empty() {
-                            // Tools are called, nothing is said.
-                            self.asked = None;
-                        }
-                    }
-                    let may_be_last = delta.finishes() || delta.usage.is_some();
-                    match self.held.replace(delta) {
-                        Some(before) => return Some(Ok(before)),
-                        None if may_be_last => {}
-                        None => return self.held.take().map(Ok),
-                    }
-                }
-                Some(Err(error)) => {
-                    if let Some(record) = self.record.take() {
-                        record.failed(&error);
-                    }
-                    let Some(held) = self.held.take() else {
-                        return Some(Err(error));
-                    };
-                    // What was held back came before the error.
-                    self.failure = Some(error);
-                    return Some(Ok(held));
-                }
-                None => {
-                    let mut record = self.record.take()?;
-                    record.said(&self.said);
-                    self.learn(&mut record);
-                    record.succeeded();
-                    let mut last = self.held.take().unwrap_or_default();
-                    last.report = Some(Box::new(std::mem::take(&mut self.report)));
-                    return Some(Ok(last));
-                }
+            if this.record.is_none() {
+                // The end has been told.
+                return Poll::Ready(None);
             }
+            return Poll::Ready(Some(match this.deltas.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(delta))) => match this.pass(delta) {
+                    Some(delta) => Ok(delta),
+                    None => continue,
+                },
+                Poll::Ready(Some(Err(error))) => this.fail(error),
+                Poll::Ready(None) => match this.record.take() {
+                    Some(record) => Ok(this.finish(record)),
+                    None => return Poll::Ready(None),
+                },
+                Poll::Pending => {
+                    ready!(this.cut.as_mut().poll(cx));
+                    this.fail(closing())
+                }
+            }));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Learned state as something one can hold: exported, imported, pinned, rolled back; and decisions made again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, builder, feedback, unix_ms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{DecisionId, DeploymentId};
+use crate::learner::MOST_ENSEMBLES;
 use crate::learning::Why;
 use crate::learning::votes::{Ballot, Model, Round, Truth};
 use crate::ledger::state::State;
-use crate::ledger::{Quarantined, Saved, learned};
+use crate::ledger::{Cell, Quarantined, Saved, learned};
 use crate::router::choice::decide;
 use crate::router::{Basis, Verdict};
+use crate::supervisor::task;
 
 /// What is held.
 #[derive(Clone, Debug, Serialize)]
@@ -28,15 +30,24 @@ pub struct Held {
     pub saved: Vec<Saved>,
 }
 
+/// Parts of a state that are named of those left out for one reason.
+const NAMED: usize = 100;
+/// Characters of a reason that are shown.
+const LONGEST_REASON: usize = 200;
+
 /// What became of a state that was brought in.
 #[derive(Clone, Debug, Serialize)]
 pub struct Restored {
-    /// Its digest.
+    /// Digest of the learned state in force now, in 16 hexadecimal digits.
     pub digest: String,
     /// Parts that are in force now.
     pub restored: usize,
-    /// Parts that say what cannot be, and were left out.
+    /// Parts about what is not here, which were left out, and parts that are not learned; at most 100 are named.
+    pub unknown: Vec<String>,
+    /// Parts that say what cannot be, and were left out; at most 100 are named.
     pub refused: Vec<Quarantined>,
+    /// Further parts of both that were left out.
+    pub unnamed: usize,
 }
 
 /// A decision made again.
@@ -112,33 +123,90 @@ async fn save(inner: &Inner, why: &str) -> Result<()> {
 }
 
 /// Puts a document in force; what was in force is saved.
-pub(super) async fn import(inner: &Arc<Inner>, document: &[u8], why: &str) -> Result<Restored> {
+pub(super) async fn import(
+    inner: &Arc<Inner>,
+    document: &[u8],
+    why: &'static str,
+) -> Result<Restored> {
     let (state, _) = State::parse(document).map_err(refused)?;
+    let inner = Arc::clone(inner);
+    // A caller who leaves must not leave half of it: the task ends by itself, and all is replaced then.
+    let replaced = task::spawn(async move { replace(&inner, state, why).await });
+    replaced
+        .await
+        .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
+}
+
+async fn replace(inner: &Inner, state: State, why: &str) -> Result<Restored> {
+    // Nor may a reload change meanwhile who there is.
+    let _one_at_a_time = inner.reloading.lock().await;
     save(inner, &format!("before {why}")).await?;
-    let cells = state.cells().to_vec();
-    // What the document does not have must not come back with the next start.
-    let had = current(inner).into_cells().into_iter().map(|cell| cell.key);
-    let gone = had.filter(|key| cells.iter().all(|cell| cell.key != *key));
-    let gone: Vec<String> = gone.collect();
+    let (cells, mut unknown) = ours(inner, state);
     let total = cells.len();
-    let (mut known, bad) = learned::restore(cells);
-    inner.fleet.schooling.restore_topics(known.topics);
-    inner.learner.restore(known.ensembles);
+    let (mut known, mut bad) = learned::restore(cells);
+    let schooling = &inner.fleet.schooling;
+    let replacing = schooling.replace();
+    // What is on its way to the disk comes before; until all is replaced nothing follows.
+    inner.ledger.flush().await;
+    let had = current(inner).into_cells().into_iter().map(|cell| cell.key);
+    let had: Vec<String> = had.collect();
+    schooling.restore_topics(known.topics);
+    inner.learner.restore(known.ensembles, unix_ms());
     inner.learner.experiments().restore(known.experiments);
     for cell in inner.fleet.cells() {
         let id = cell.deployment.load().id.clone();
         // What the document does not know begins anew: a state is whole.
-        cell.restore(known.deployments.remove(&id).unwrap_or_default());
+        let learned = known.deployments.remove(&id).unwrap_or_default();
+        schooling.resume(learned.ability.step());
+        cell.restore(learned).await;
     }
-    // Behind what is on its way to the disk.
-    inner.ledger.flush().await;
-    inner.ledger.forget(gone).await?;
-    tracing::info!(digest = state.short(), why, "learned state replaced");
+    let kept = builder::kept_cells(&inner.fleet, &inner.learner);
+    // What the document does not have must not come back with the next start.
+    let keys: HashSet<&String> = kept.iter().map(|cell| &cell.key).collect();
+    let gone = had.into_iter().filter(|key| !keys.contains(key)).collect();
+    inner.ledger.replace_cells(kept, gone).await?;
+    drop(replacing);
+    let digest = current(inner).short();
+    tracing::info!(digest, why, "learned state replaced");
+    let restored = total - bad.len();
+    let unnamed = unknown.len().saturating_sub(NAMED) + bad.len().saturating_sub(NAMED);
+    unknown.truncate(NAMED);
+    bad.truncate(NAMED);
+    for cell in &mut bad {
+        cell.reason = cell.reason.chars().take(LONGEST_REASON).collect();
+    }
     Ok(Restored {
-        digest: state.short(),
-        restored: total - bad.len(),
+        digest,
+        restored,
+        unknown,
         refused: bad,
+        unnamed,
     })
+}
+
+/// The parts of a state that are about what is here, and the keys of the others.
+fn ours(inner: &Inner, state: State) -> (Vec<Cell>, Vec<String>) {
+    let catalogue = inner.catalogue.load();
+    let mut ensembles = 0;
+    let mut is_ours = |key: &str| match key.split_once(':') {
+        Some(("deployment", rest)) => rest
+            .rsplit_once(':')
+            .is_none_or(|(id, _)| catalogue.get(&DeploymentId::from(id)).is_some()),
+        Some(("ensemble", name)) => {
+            // An ensemble of one query is called by its members.
+            let known = catalogue.ensembles.contains_key(name)
+                || inner.learner.course(name).is_some()
+                || name.split('+').all(|member| catalogue.knows(member));
+            ensembles += usize::from(known);
+            known && ensembles <= MOST_ENSEMBLES
+        }
+        Some(("experiment", name)) => inner.learner.experiments().knows(name),
+        // How it is held here is not part of what is learned. What is nothing at all is refused where it is read.
+        _ => ![learned::PINNED, learned::FORGOTTEN, learned::RETIRED].contains(&key),
+    };
+    let cells = state.into_cells().into_iter();
+    let (ours, others): (Vec<Cell>, Vec<Cell>) = cells.partition(|cell| is_ours(&cell.key));
+    (ours, others.into_iter().map(|cell| cell.key).collect())
 }
 
 /// Pins, and saves what is pinned; or lets learning go on.

@@ -220,7 +220,7 @@ fn deployment(cell: &Cell, draw: Option<&Draw>) -> DeploymentStatus {
         (name.to_owned(), source)
     });
     let quality = Quality {
-        mean: draw.map_or(deployment.quality, |draw| draw.mean),
+        mean: draw.map_or(deployment.expected_quality(), |draw| draw.mean),
         low: draw.map_or(0.0, |draw| draw.low),
         high: draw.map_or(1.0, |draw| draw.high),
         evidence: snapshot.ability.evidence(),

@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Snapshot;
-use super::cell::{Cell, Guard};
+use super::cell::{Cell, Guard, Place};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::learning::aptitude::Traits;
-use crate::learning::{Observation, Outcome, Place};
-use crate::resilience::{Cooldown, RateLimit, Ticket, Transition, Verdict};
+use crate::learning::{self, Latency, Observation, Outcome};
+use crate::resilience::{Aimd, Cooldown, RateLimit, Signal, Ticket, Transition, Verdict};
 use crate::supervisor::{ChildSpec, Heartbeat};
 use crate::telemetry;
 
@@ -36,18 +36,11 @@ pub enum Message {
         reply: oneshot::Sender<Result<Guard>>,
     },
     /// A call ended.
-    Ended {
-        /// Its leave.
-        ticket: Ticket,
-        /// What it was estimated at.
-        tokens: u32,
-        /// How it ended.
-        report: Report,
-    },
+    Ended(Ended),
     /// An answer was judged.
     Judged(Judgement),
-    /// Learned state from elsewhere takes the place of its own.
-    Restored(Box<Snapshot>),
+    /// Learned state from elsewhere takes the place of its own; tells when it is published.
+    Restored(Box<Snapshot>, oneshot::Sender<()>),
     /// The cell holds a new configuration.
     Configured,
     /// See [`Heartbeat`].
@@ -62,11 +55,25 @@ impl Heartbeat for Message {
     }
 }
 
+/// The end of a call.
+pub struct Ended {
+    /// Its leave.
+    pub ticket: Ticket,
+    /// What it was estimated at.
+    pub tokens: u32,
+    /// When it began, since the orchestrator's start.
+    pub began: Duration,
+    /// Calls that were running when it ended, itself among them.
+    pub in_flight: u32,
+    /// How it ended.
+    pub report: Report,
+}
+
 /// A judgement of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// Where it belongs.
-    pub place: Place,
+    pub place: learning::Place,
     /// How the question was asked, if that is known.
     pub traits: Option<Traits>,
     /// 0..=1.
@@ -127,6 +134,26 @@ fn evidence(error: &Error) -> Evidence {
     }
 }
 
+/// What the end of a call says about crowding.
+fn signal(report: &Report, latency: &Latency) -> Option<Signal> {
+    match report {
+        Report::Success { ttft, .. } => Some(Signal::Answered {
+            ttft: ttft.map(|ttft| ttft.as_secs_f64()),
+            usual: (latency.ttft.evidence() >= KNOWN)
+                .then(|| latency.ttft.quantile(0.5))
+                .flatten(),
+        }),
+        Report::Failure(error) => match error.kind() {
+            ErrorKind::RateLimited | ErrorKind::Timeout => Some(Signal::Crowded),
+            _ => None,
+        },
+        Report::Neutral => None,
+    }
+}
+
+/// Samples from which on the usual time to a first token counts as known.
+const KNOWN: f64 = 20.0;
+
 pub(super) struct ProviderActor {
     path: String,
     cell: Arc<Cell>,
@@ -155,9 +182,15 @@ pub(super) struct State {
 }
 
 impl ProviderActor {
-    fn has_place(&self) -> bool {
-        let limit = self.cell.deployment.load().limits.max_in_flight;
-        limit.is_none_or(|limit| self.cell.in_flight() < limit)
+    /// Tells the cell how many may call at once: what is configured, or what was found out if that is less.
+    fn limit(&self, state: &State) {
+        let limits = self.cell.deployment.load().limits;
+        let found = state.known.aimd.limit().filter(|_| limits.adaptive);
+        let limit = match (limits.max_in_flight, found) {
+            (Some(most), Some(found)) => Some(most.min(found)),
+            (most, found) => most.or(found),
+        };
+        self.cell.limit(limit, state.waiting.len());
     }
 
     /// Fresh limits of requests and tokens, as configured.
@@ -172,7 +205,7 @@ impl ProviderActor {
     }
 
     /// Decides on a call that found a free place.
-    fn grant(&self, tokens: u32, state: &mut State) -> Result<Guard> {
+    fn grant(&self, place: Place, tokens: u32, state: &mut State) -> Result<Guard> {
         let now = self.cell.now();
         if let Some(why) = &state.known.disabled {
             return Err(Error::new(ErrorKind::Auth, format!("disabled: {why}")));
@@ -196,7 +229,7 @@ impl ProviderActor {
             self.changed(&step, &mut state.known);
         }
         match state.known.breaker.admit(&config, now) {
-            Ok(ticket) => Ok(Guard::new(Arc::clone(&self.cell), ticket, tokens)),
+            Ok(ticket) => Ok(Guard::new(place, ticket, tokens)),
             Err(rejected) => {
                 let why = state
                     .known
@@ -222,8 +255,8 @@ impl ProviderActor {
         if reply.is_closed() {
             return;
         }
-        if self.has_place() {
-            let granted = self.grant(tokens, state);
+        if let Some(place) = self.cell.occupy() {
+            let granted = self.grant(place, tokens, state);
             // A guard that nobody receives drops here and reports itself as neutral.
             let _ = reply.send(granted);
         } else if wait {
@@ -231,16 +264,26 @@ impl ProviderActor {
         } else {
             let _ = reply.send(Err(Error::new(
                 ErrorKind::RateLimited,
-                "max_in_flight is reached",
+                "as many calls as it bears are running",
             )));
         }
     }
 
-    fn ended(&self, ticket: Ticket, tokens: u32, report: Report, state: &mut State) {
+    fn ended(&self, ended: Ended, state: &mut State) {
+        let Ended {
+            ticket,
+            tokens,
+            began,
+            in_flight,
+            report,
+        } = ended;
         let now = self.cell.now();
         let deployment = self.cell.deployment.load();
         let id = deployment.id.as_str();
         let known = &mut state.known;
+        if let Some(signal) = signal(&report, &known.latency) {
+            known.aimd.observe(signal, in_flight, began, now);
+        }
         let verdict = match &report {
             Report::Success { ttft, total, usage } => {
                 if !self.cell.schooling.is_pinned() {
@@ -253,7 +296,7 @@ impl ProviderActor {
                 }
                 known.cooldown.success();
                 known.calls.ok += 1;
-                telemetry::call_succeeded(&deployment, *total, *usage);
+                self.cell.meters.succeeded(*total, *usage);
                 if let (Some(limit), Some(usage)) = (&mut state.tokens, usage) {
                     limit.settle(tokens, usage.input.saturating_add(usage.output));
                 }
@@ -312,7 +355,7 @@ impl ProviderActor {
             expected: judgement.expected,
             step: schooling.step(),
         };
-        match known.ability.observe(seen) {
+        match Arc::make_mut(&mut known.ability).observe(seen) {
             Ok(Outcome::Counted) => {}
             Ok(Outcome::Changed { ratio, .. }) => {
                 let deployment = self.cell.deployment.load();
@@ -329,7 +372,7 @@ impl ProviderActor {
             let row = judgement.place.row.and_then(|row| u16::try_from(row).ok());
             Arc::make_mut(&mut known.aptitude).observe(row, traits, score, weight);
         }
-        known.sources.note(&judgement.source, score, weight);
+        Arc::make_mut(&mut known.sources).note(&judgement.source, score, weight);
         self.publish(state);
         schooling.changed();
     }
@@ -353,11 +396,15 @@ impl ProviderActor {
 
     /// Serves who waited, as far as places are free.
     fn serve_waiting(&self, state: &mut State) {
-        while self.has_place() {
-            let Some((tokens, reply)) = state.waiting.pop_front() else {
+        while let Some((tokens, reply)) = state.waiting.pop_front() {
+            if reply.is_closed() {
+                continue;
+            }
+            let Some(place) = self.cell.occupy() else {
+                state.waiting.push_front((tokens, reply));
                 return;
             };
-            self.admit(tokens, true, reply, state);
+            let _ = reply.send(self.grant(place, tokens, state));
         }
     }
 
@@ -377,15 +424,17 @@ impl Actor for ProviderActor {
 
     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<State, ActorProcessingErr> {
         let known = (**self.cell.snapshot.load()).clone();
-        let state = known.breaker.state(self.cell.now());
-        telemetry::breaker_state(self.cell.deployment.load().id.as_str(), state);
+        let breaker = known.breaker.state(self.cell.now());
+        telemetry::breaker_state(self.cell.deployment.load().id.as_str(), breaker);
         let (requests, tokens) = self.rate_limits();
-        Ok(State {
+        let state = State {
             known,
             requests,
             tokens,
             waiting: VecDeque::new(),
-        })
+        };
+        self.limit(&state);
+        Ok(state)
     }
 
     async fn handle(
@@ -402,44 +451,30 @@ impl Actor for ProviderActor {
             } => {
                 let before = state.known.breaker;
                 self.admit(tokens, wait, reply, state);
+                self.limit(state);
                 if state.known.breaker != before {
                     self.publish(state);
                 }
             }
-            Message::Ended {
-                ticket,
-                tokens,
-                report,
-            } => {
-                self.ended(ticket, tokens, report, state);
+            Message::Ended(ended) => {
+                self.ended(ended, state);
+                self.limit(state);
                 self.serve_waiting(state);
                 self.publish(state);
             }
             Message::Judged(judgement) => self.judged(&judgement, state),
-            Message::Restored(learned) => {
-                let Snapshot {
-                    latency,
-                    ability,
-                    aptitude,
-                    sources,
-                    tokens,
-                    ..
-                } = *learned;
-                state.known = Snapshot {
-                    latency,
-                    ability,
-                    aptitude,
-                    sources,
-                    tokens,
-                    ..state.known.clone()
-                };
+            Message::Restored(learned, done) => {
+                state.known = state.known.with_learned(*learned);
                 self.publish(state);
                 self.cell.schooling.changed();
+                let _ = done.send(());
             }
             Message::Configured => {
                 state.known.disabled = None;
                 state.known.cooldown = Cooldown::default();
+                state.known.aimd = Aimd::default();
                 (state.requests, state.tokens) = self.rate_limits();
+                self.limit(state);
                 self.serve_waiting(state);
                 self.publish(state);
             }
@@ -451,6 +486,7 @@ impl Actor for ProviderActor {
                     deployment.id.as_str(),
                     state.known.breaker.state(self.cell.now()),
                 );
+                self.cell.gauge();
             }
             #[allow(clippy::panic, reason = "the purpose of this message")]
             Message::Poison => panic!("poisoned"),

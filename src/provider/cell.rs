@@ -1,14 +1,14 @@
 //! What everybody holds of a deployment: how to reach its actor, and what the actor last published.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::actor::{Judgement, Message, Report};
+use super::actor::{Ended, Judgement, Message, Report};
 use super::{Deployment, Provider, Schooling, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::resilience::{BreakerConfig, Ticket};
@@ -29,8 +29,29 @@ pub struct Cell {
     pub schooling: Arc<Schooling>,
     /// Where the actor is.
     pub(super) address: Address<Message>,
-    in_flight: AtomicU32,
+    /// Its metrics.
+    pub(super) meters: telemetry::DeploymentMeters,
+    places: Places,
     epoch: Instant,
+}
+
+/// Who may call at once. Taken without asking the actor while there is room and nobody waits.
+struct Places {
+    taken: AtomicU32,
+    /// `u32::MAX` for none.
+    limit: AtomicU32,
+    /// Callers that wait at the actor, and are to be served first.
+    waiting: AtomicUsize,
+}
+
+impl Places {
+    fn take(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |taken| (taken < limit).then_some(taken + 1);
+        self.taken
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
+            .is_ok()
+    }
 }
 
 impl Cell {
@@ -43,14 +64,20 @@ impl Cell {
         schooling: Arc<Schooling>,
         epoch: Instant,
     ) -> Arc<Self> {
+        let places = Places {
+            taken: AtomicU32::new(0),
+            limit: AtomicU32::new(deployment.limits.max_in_flight.unwrap_or(u32::MAX)),
+            waiting: AtomicUsize::new(0),
+        };
         Arc::new(Self {
+            meters: telemetry::DeploymentMeters::new(&deployment),
             deployment: ArcSwap::from_pointee(deployment),
             breaker: ArcSwap::from_pointee(breaker),
             provider: ArcSwap::from_pointee(provider),
             snapshot: ArcSwap::from_pointee(learned),
             schooling,
             address: Address::vacant(),
-            in_flight: AtomicU32::new(0),
+            places,
             epoch,
         })
     }
@@ -70,7 +97,37 @@ impl Cell {
 
     /// Calls under way.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.places.taken.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place for one more call, if there is one.
+    pub(super) fn occupy(self: &Arc<Self>) -> Option<Place> {
+        self.places.take().then(|| Place(Arc::clone(self)))
+    }
+
+    /// So many calls may run at once from now on, and so many callers wait for a place.
+    pub(super) fn limit(&self, calls: Option<u32>, waiting: usize) {
+        let limit = calls.unwrap_or(u32::MAX);
+        self.places.limit.store(limit, Ordering::Relaxed);
+        self.places.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Leave to call at once, where the actor could not say anything else: it lives, the deployment is well, nothing is
+    /// counted by the minute, there is room and nobody waits for it.
+    fn walk_in(self: &Arc<Self>, tokens: u32) -> Option<Guard> {
+        let limits = self.deployment.load().limits;
+        let metered = limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some();
+        if metered || !self.address.is_occupied() || self.places.waiting.load(Ordering::Relaxed) > 0
+        {
+            return None;
+        }
+        let ticket = self.snapshot.load().pass(self.now())?;
+        Some(Guard::new(self.occupy()?, ticket, tokens))
+    }
+
+    /// Brings its gauge of calls under way up to date.
+    pub(crate) fn gauge(&self) {
+        self.meters.in_flight(self.in_flight());
     }
 
     /// Time since the orchestrator's start, as the automata count it.
@@ -78,7 +135,7 @@ impl Cell {
         self.epoch.elapsed()
     }
 
-    /// Asks the actor for leave to make a call of about `tokens` tokens.
+    /// Asks for leave to make a call of about `tokens` tokens. The actor is asked where its answer is in doubt.
     ///
     /// With `wait`, a deployment whose calls in flight are at their limit lets the caller wait its turn until
     /// `deadline`; without, it refuses.
@@ -92,6 +149,14 @@ impl Cell {
         wait: bool,
         deadline: Instant,
     ) -> Result<Guard> {
+        if let Some(guard) = self.walk_in(tokens) {
+            return Ok(guard);
+        }
+        Box::pin(self.knock(tokens, wait, deadline)).await
+    }
+
+    /// Has the actor decide.
+    async fn knock(&self, tokens: u32, wait: bool, deadline: Instant) -> Result<Guard> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Admit {
             tokens,
@@ -111,9 +176,16 @@ impl Cell {
         let _ = self.address.send(Message::Judged(judgement));
     }
 
-    /// Takes over learned state from elsewhere, in place of its own.
-    pub fn restore(&self, learned: Snapshot) {
-        let _ = self.address.send(Message::Restored(Box::new(learned)));
+    /// Takes over learned state from elsewhere, in place of its own, and returns when it is published.
+    pub async fn restore(&self, learned: Snapshot) {
+        let (reply, done) = oneshot::channel();
+        let message = Message::Restored(Box::new(learned.clone()), reply);
+        if self.address.send(message).is_err() || done.await.is_err() {
+            // Nobody is there; the next actor begins with what is published.
+            let known = self.snapshot.load().with_learned(learned);
+            self.snapshot.store(Arc::new(known));
+            self.schooling.changed();
+        }
     }
 
     #[doc(hidden)]
@@ -129,23 +201,36 @@ fn restarting() -> Error {
     )
 }
 
+/// One place among the calls of a deployment. It is free again when this drops.
+pub(super) struct Place(Arc<Cell>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The leave to make one call. What [`Guard::report`] was told, or nothing, reaches the actor when it drops.
 pub struct Guard {
+    /// Given back before the actor hears of it, so that it finds the place free.
+    place: Option<Place>,
     cell: Arc<Cell>,
     ticket: Ticket,
     tokens: u32,
+    began: Duration,
     report: Report,
 }
 
 impl Guard {
-    pub(super) fn new(cell: Arc<Cell>, ticket: Ticket, tokens: u32) -> Self {
-        let calls = cell.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        telemetry::in_flight(cell.deployment.load().id.as_str(), calls);
+    pub(super) fn new(place: Place, ticket: Ticket, tokens: u32) -> Self {
+        let cell = Arc::clone(&place.0);
         Self {
-            cell,
+            place: Some(place),
             ticket,
             tokens,
+            began: cell.now(),
             report: Report::Neutral,
+            cell,
         }
     }
 
@@ -162,19 +247,20 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let calls = self.cell.in_flight.fetch_sub(1, Ordering::Relaxed) - 1;
-        telemetry::in_flight(self.cell.deployment.load().id.as_str(), calls);
+        let in_flight = self.cell.in_flight();
+        drop(self.place.take());
         let report = std::mem::replace(&mut self.report, Report::Neutral);
-        let outcome = match &report {
-            Report::Success { .. } => "ok",
-            Report::Failure(error) => error.kind().name(),
-            Report::Neutral => ErrorKind::Cancelled.name(),
-        };
-        telemetry::attempt_ended(self.cell.deployment.load().id.as_str(), outcome);
-        let _ = self.cell.address.send(Message::Ended {
+        self.cell.meters.attempt_ended(match &report {
+            Report::Success { .. } => None,
+            Report::Failure(error) => Some(error.kind()),
+            Report::Neutral => Some(ErrorKind::Cancelled),
+        });
+        let _ = self.cell.address.send(Message::Ended(Ended {
             ticket: self.ticket,
             tokens: self.tokens,
+            began: self.began,
+            in_flight,
             report,
-        });
+        }));
     }
 }

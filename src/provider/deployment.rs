@@ -25,10 +25,21 @@ pub struct Deployment {
     pub limits: Limits,
     /// How long its provider may be silent.
     pub timeouts: Timeouts,
-    /// How good it is believed to be before anything is learned, 0..=1.
-    pub quality: f64,
-    /// Models of one family make the same mistakes; ensembles take that into account.
+    /// How good it is believed to be before anything is learned, 0..=1; `None` if nobody said.
+    pub quality: Option<f64>,
+    /// Models of one family make the same mistakes; ensembles take that into account. One of which nobody said how
+    /// good it is begins at what its family has shown.
     pub family: Option<String>,
+}
+
+/// How good a model is believed to be of which nobody said anything.
+const UNKNOWN_QUALITY: f64 = 0.5;
+
+impl Deployment {
+    /// What is believed of it before anything is learned, 0..=1.
+    pub fn expected_quality(&self) -> f64 {
+        self.quality.unwrap_or(UNKNOWN_QUALITY)
+    }
 }
 
 /// What a deployment can do. Everything is assumed unless the operator says otherwise, since a wrong guess
@@ -105,7 +116,7 @@ impl Price {
 }
 
 /// What may be asked of a deployment; `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Calls in flight.
     pub max_in_flight: Option<u32>,
@@ -113,6 +124,19 @@ pub struct Limits {
     pub requests_per_minute: Option<u32>,
     /// Tokens per minute, read and written.
     pub tokens_per_minute: Option<u32>,
+    /// Whether calls in flight are also limited by what it was found to bear. Default `true`.
+    pub adaptive: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_in_flight: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            adaptive: true,
+        }
+    }
 }
 
 /// How long a provider may be silent before an attempt is given up.
@@ -120,8 +144,10 @@ pub struct Limits {
 pub struct Timeouts {
     /// To the established connection.
     pub connect: Duration,
-    /// From the request to the first semantic delta, or to the answer if it is not streamed.
+    /// From the request to the first semantic delta of a streamed answer.
     pub first_token: Duration,
+    /// From the request to the answer if it is not streamed.
+    pub answer: Duration,
     /// Between two deltas.
     pub idle: Duration,
 }
@@ -130,7 +156,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            first_token: Duration::from_secs(120),
+            first_token: Duration::from_secs(30),
+            answer: Duration::from_secs(120),
             idle: Duration::from_secs(60),
         }
     }

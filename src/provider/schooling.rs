@@ -13,6 +13,8 @@ use crate::query::{Query, TaskKind};
 pub struct Schooling {
     /// Whether learned state is pinned: it serves, and nothing is learned.
     pinned: AtomicBool,
+    /// Whether one learned state is taking the place of another.
+    replacing: AtomicBool,
     /// Decisions so far, which is the time by which evidence fades.
     step: AtomicU64,
     /// Changes whenever learned state does, so that what is derived from it knows when it is old.
@@ -29,6 +31,17 @@ impl Schooling {
     /// Stops learning, or lets it go on.
     pub fn pin(&self, pinned: bool) {
         self.pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// Whether one learned state is taking the place of another: what is there now is neither, and not to be kept.
+    pub fn is_replacing(&self) -> bool {
+        self.replacing.load(Ordering::Acquire)
+    }
+
+    /// One state begins to take the place of another, until the guard drops.
+    pub fn replace(&self) -> Replacing<'_> {
+        self.replacing.store(true, Ordering::Release);
+        Replacing(self)
     }
 
     /// One more decision was made, or as much was brought in from elsewhere as one decision shows.
@@ -86,5 +99,15 @@ impl Schooling {
                 topics
             });
         }
+    }
+}
+
+/// See [`Schooling::replace`].
+#[derive(Debug)]
+pub struct Replacing<'a>(&'a Schooling);
+
+impl Drop for Replacing<'_> {
+    fn drop(&mut self) {
+        self.0.replacing.store(false, Ordering::Release);
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::Usage;
 use crate::learning::aptitude::Aptitude;
 use crate::learning::{Ability, Latency};
-use crate::resilience::{Breaker, BreakerState, Cooldown};
+use crate::resilience::{Aimd, Breaker, BreakerState, Cooldown, Ticket};
 
 /// The published state of one deployment.
 #[derive(Clone, Debug)]
@@ -20,16 +20,18 @@ pub struct Snapshot {
     pub breaker: Breaker,
     /// Whether the upstream asked for a pause.
     pub cooldown: Cooldown,
+    /// How many calls at once it was found to bear.
+    pub aimd: Aimd,
     /// Why the operator must act before it serves again: a refused credential.
     pub disabled: Option<Arc<str>>,
     /// How fast it is.
     pub latency: Latency,
     /// Evidence on how good it is, per kind of task.
-    pub ability: Ability,
+    pub ability: Arc<Ability>,
     /// Evidence on the forms of question it takes to.
     pub aptitude: Arc<Aptitude>,
     /// Where the evidence came from.
-    pub sources: Sources,
+    pub sources: Arc<Sources>,
     /// How many tokens its calls read and write, and how many its provider had cached.
     pub tokens: Tokens,
     /// What became of its calls.
@@ -75,14 +77,41 @@ impl Snapshot {
         Self {
             breaker: Breaker::new(),
             cooldown: Cooldown::default(),
+            aimd: Aimd::default(),
             disabled: None,
             latency: Latency::default(),
-            ability: Ability::default(),
+            ability: Arc::default(),
             aptitude: Arc::default(),
-            sources: Sources::default(),
+            sources: Arc::default(),
             tokens: Tokens::default(),
             calls: Calls::default(),
             last_error: None,
+        }
+    }
+
+    /// Leave to call it that needs no asking: nothing about its health stands in the way.
+    pub(super) fn pass(&self, now: Duration) -> Option<Ticket> {
+        let calm = self.disabled.is_none() && self.cooldown.remaining(now).is_zero();
+        self.breaker.pass().filter(|_| calm)
+    }
+
+    /// The same with what another has learned: health and counts stay.
+    pub fn with_learned(&self, learned: Self) -> Self {
+        let Self {
+            latency,
+            ability,
+            aptitude,
+            sources,
+            tokens,
+            ..
+        } = learned;
+        Self {
+            latency,
+            ability,
+            aptitude,
+            sources,
+            tokens,
+            ..self.clone()
         }
     }
 

@@ -256,6 +256,14 @@ impl Breaker {
         }
     }
 
+    /// Leave that needs no asking: while it is closed every call passes, and none changes it.
+    pub fn pass(&self) -> Option<Ticket> {
+        matches!(self.phase, Phase::Closed { .. }).then_some(Ticket {
+            generation: self.generation,
+            probe: None,
+        })
+    }
+
     /// Asks to make a call.
     pub fn admit(&mut self, config: &BreakerConfig, now: Duration) -> Result<Ticket, Rejected> {
         while self.advance(config, now).is_some() {}

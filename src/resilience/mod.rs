@@ -3,6 +3,7 @@
 //! - [`Breaker`]: stops calling what keeps failing, and probes whether it is back.
 //! - [`Cooldown`]: heeds a provider that says "too fast"; [`RateLimit`] avoids being told so.
 //! - [`Backoff`] says how long to wait before a retry, [`Budget`] whether a retry or hedge is affordable.
+//! - [`Aimd`]: how many calls at once a provider bears, where it does not say so.
 //! - [`HedgeConfig`]: when a second deployment is asked because the first is slow to begin.
 //! - [`Deadline`]: when an answer is worth nothing any more.
 //!
@@ -10,6 +11,7 @@
 //! monotonic [`Duration`] since an epoch of the caller's choice, the same for all calls; jitter comes
 //! in as a uniform draw from 0 to 1. All states are `Copy`, so that an owner can publish them whole.
 
+pub mod aimd;
 pub mod backoff;
 pub mod breaker;
 pub mod budget;
@@ -21,6 +23,7 @@ mod window;
 
 use std::time::Duration;
 
+pub use aimd::{Aimd, Signal};
 pub use backoff::Backoff;
 pub use breaker::{
     Breaker, BreakerConfig, BreakerState, Rejected, Ticket, Transition, TripReason, Verdict,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::choice::{Basis, Standing, decide};
 use super::plan::{Candidate, EnsemblePlan, Excluded, Plan, State};
 use super::policy::{Derived, Policy};
-use super::score::{Expectation, Weights};
+use super::score::{Expectation, Weights, scores};
 use crate::config::{self, Alias, DEFAULT_STOP, Ensemble, Order};
 use crate::ensembler::merge::Strategy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DeploymentId;
 use crate::learning::aptitude::Traits;
+use crate::learning::chance::word;
 use crate::learning::{Bounds, Spot};
 use crate::provider::{Cell, Health};
 use crate::query::{Lane, Query, TaskKind};
@@ -97,6 +98,15 @@ impl Catalogue {
                 .map(|cell| cell.deployment.load().id.to_string()),
         );
         names
+    }
+
+    /// Whether who answers `query` is chosen by what is known of them, and not named or listed.
+    pub fn chooses(&self, query: &Query) -> bool {
+        let alias = |name: &str| self.aliases.get(name).map(|alias| alias.order);
+        !query.routing.ensemble.is_empty()
+            || query.model == "auto"
+            || query.model.starts_with("ensemble/")
+            || alias(&query.model) == Some(Order::Scored)
     }
 
     /// Decides who is to answer `query`; `stream` says that deltas are wanted.
@@ -244,7 +254,11 @@ impl Catalogue {
             let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
             let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
             let standing = outlook.standing(cell, at as u64, spot, place.row);
-            candidates.push(candidate(cell, standing, health));
+            let inherited = outlook.derived.pool.inherited(at);
+            candidates.push(Candidate {
+                inherited: (inherited > 0.0).then_some(inherited),
+                ..candidate(cell, standing, health)
+            });
             standings.push(standing);
         }
         if candidates.is_empty() {
@@ -281,6 +295,22 @@ impl Catalogue {
         query: &Query,
         in_session: bool,
     ) {
+        if order == Order::Listed {
+            let expected: Vec<Expectation> = standings.iter().map(|one| one.expected).collect();
+            let scores = scores(&expected, self.weights);
+            for (candidate, score) in plan.candidates.iter_mut().zip(scores) {
+                candidate.score = score;
+            }
+        } else {
+            self.choose(plan, standings, query, in_session);
+        }
+        // Who rests is asked last, in any order. The sort is stable.
+        plan.candidates
+            .sort_by_key(|candidate| candidate.state == State::Resting);
+    }
+
+    /// Puts first whom the scores, or the wish to learn, choose.
+    fn choose(&self, plan: &mut Plan, standings: Vec<Standing>, query: &Query, in_session: bool) {
         let resting = |plan: &Plan, at: usize| plan.candidates[at].state == State::Resting;
         // Who rests is not chosen, but is asked last.
         let ready: Vec<usize> = (0..standings.len())
@@ -309,39 +339,43 @@ impl Catalogue {
         for (at, candidate) in plan.candidates.iter_mut().enumerate() {
             candidate.score = scores.as_ref().map_or(f64::NAN, |scores| scores[at]);
         }
-        if order == Order::Scored {
-            match verdict {
-                Some(verdict) => {
-                    for (place, at) in eligible.iter().enumerate() {
-                        plan.candidates[*at].sampled = Some(verdict.sampled[place]);
-                        plan.candidates[*at].interval = Some(verdict.interval[place]);
-                    }
-                    let first = plan.candidates[eligible[verdict.index]].deployment.clone();
-                    basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
-                    plan.why = Some(verdict.why);
-                    plan.choice = Some(first.clone());
-                    plan.basis = Some(basis);
-                    plan.order = "scored";
-                    rank(&mut plan.candidates, &first, query.lane);
+        match verdict {
+            Some(verdict) => {
+                for (place, at) in eligible.iter().enumerate() {
+                    plan.candidates[*at].sampled = Some(verdict.sampled[place]);
+                    plan.candidates[*at].interval = Some(verdict.interval[place]);
                 }
-                // What was learned makes no sense: the operator's order still does.
-                None => {
-                    tracing::error!(
-                        model = plan.asked,
-                        "a score is not a number, using the configured order"
-                    );
-                    plan.order = "configured";
-                }
+                let first = plan.candidates[eligible[verdict.index]].deployment.clone();
+                basis.standings = eligible.iter().map(|at| basis.standings[*at]).collect();
+                plan.why = Some(verdict.why);
+                plan.choice = Some(first.clone());
+                plan.basis = Some(basis);
+                plan.order = "scored";
+                rank(&mut plan.candidates, &first, query.lane);
+            }
+            // What was learned makes no sense: the operator's order still does.
+            None => {
+                tracing::error!(
+                    model = plan.asked,
+                    "a score is not a number, using the configured order"
+                );
+                plan.order = "configured";
             }
         }
-        // Who rests is asked last, in any order. The sort is stable.
-        plan.candidates
-            .sort_by_key(|candidate| candidate.state == State::Resting);
+    }
+
+    /// Whether a name leads to somebody.
+    pub fn knows(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     fn resolve(&self, name: &str) -> Result<(Vec<&Arc<Cell>>, Order)> {
+        self.find(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn find(&self, name: &str) -> Option<(Vec<&Arc<Cell>>, Order)> {
         if name == "auto" && !self.cells.is_empty() {
-            return Ok((self.cells.iter().collect(), Order::Scored));
+            return Some((self.cells.iter().collect(), Order::Scored));
         }
         if let Some(alias) = self.aliases.get(name) {
             let ids = alias
@@ -349,10 +383,10 @@ impl Catalogue {
                 .iter()
                 .map(|id| DeploymentId::from(id.as_str()));
             let cells: Vec<&Arc<Cell>> = ids.filter_map(|id| self.get(&id)).collect();
-            return Ok((cells, alias.order));
+            return Some((cells, alias.order));
         }
         if let Some(cell) = self.get(&DeploymentId::from(name)) {
-            return Ok((vec![cell], Order::Listed));
+            return Some((vec![cell], Order::Listed));
         }
         // A bare model name, as clients of one vendor write it, means everyone who serves it.
         let serves = |cell: &&Arc<Cell>| {
@@ -365,11 +399,7 @@ impl Catalogue {
                 || deployment.model == name
         };
         let cells: Vec<&Arc<Cell>> = self.cells.iter().filter(serves).collect();
-        if cells.is_empty() {
-            Err(self.unknown(name))
-        } else {
-            Ok((cells, Order::Listed))
-        }
+        (!cells.is_empty()).then_some((cells, Order::Listed))
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -468,6 +498,7 @@ fn candidate(cell: &Arc<Cell>, standing: Standing, health: Health) -> Candidate 
         interval: None,
         evidence: standing.spot.evidence,
         family: deployment.family.clone(),
+        inherited: None,
         expected: standing.expected,
         state,
         reason,
@@ -482,13 +513,8 @@ fn traits(query: &Query) -> Option<Traits> {
 
 /// A seed for one query's draws: the same for the same id.
 fn seed(seed: u64, id: &str) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     // JSON's readers in other languages hold 53 bits exactly.
-    u64::from_le_bytes(first) >> 11
+    word(&[&seed.to_le_bytes(), id.as_bytes()]) >> 11
 }
 
 /// The chosen one first, then the best. A deployment whose breaker waits for a probe goes before all others, or it

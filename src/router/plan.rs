@@ -100,6 +100,9 @@ pub struct Candidate {
     /// Its family of models, if the operator named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
+    /// How far, 0..1, it began at what the others of its family have shown, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<f64>,
     /// Whether it can be asked now.
     pub state: State,
     /// Why it stands where it stands.

@@ -155,9 +155,11 @@ impl Policy {
             .map(|(snapshot, deployment)| Member {
                 ability: &snapshot.ability,
                 prior: Prior {
-                    mean: deployment.quality,
+                    mean: deployment.expected_quality(),
                     strength: PRIOR_STRENGTH,
                 },
+                family: deployment.family.as_deref(),
+                inherits: deployment.quality.is_none(),
             })
             .collect();
         let judged = generation.wrapping_sub(before.judged);

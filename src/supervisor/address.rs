@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use ractor::{ActorRef, MessagingErr};
+use ractor::{ActorRef, ActorStatus, MessagingErr};
 use tokio::time::Instant;
 
 /// A message that measures how long the mailbox is: the actor notes the age of it when it gets to it.
@@ -24,6 +24,15 @@ impl<M: ractor::Message> Address<M> {
     /// Moves the address to a new incarnation; called by the supervisor's start function.
     pub(crate) fn occupy(&self, actor: ActorRef<M>) {
         self.0.store(Some(Arc::new(actor)));
+    }
+
+    /// Whether an incarnation lives here that takes messages.
+    pub fn is_occupied(&self) -> bool {
+        let takes = |status| status <= ActorStatus::Upgrading;
+        self.0
+            .load()
+            .as_ref()
+            .is_some_and(|actor| takes(actor.get_status()))
     }
 
     /// Sends `message`, or gives it back when nobody is there: the actor is being restarted or has stopped.

@@ -3,6 +3,8 @@
 //! The library records through the `metrics` and `tracing` facades and installs no exporter: a host sees
 //! these in its own, the daemon in its `/metrics`. No label holds a user, a prompt or any text without bound.
 //!
+//! Metrics of every query are looked up in the recorder once: install it before the orchestrator starts.
+//!
 //! | metric | kind | labels | meaning |
 //! |---|---|---|---|
 //! | `quorate_permits_in_use` | gauge | | queries admitted and not yet ended |
@@ -34,13 +36,16 @@
 //! `attempt` (`gen_ai.operation.name`, `gen_ai.provider.name`, `quorate.deployment`, `gen_ai.response.model`,
 //! `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`, `error.type`).
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{
-    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
 };
 
 use crate::answer::Usage;
+use crate::error::ErrorKind;
 use crate::provider::Deployment;
 use crate::query::Lane;
 use crate::resilience::BreakerState;
@@ -154,19 +159,114 @@ pub fn admission(in_use: usize, depths: [usize; 3]) {
     }
 }
 
-/// A query was admitted after `waited`.
-pub fn admitted(lane: Lane, waited: Duration) {
-    histogram!(QUEUE_SECONDS, "lane" => lane.name()).record(waited.as_secs_f64());
+/// Counters by outcome, each made at its first event: `ok`, or the error's kind.
+#[derive(Default)]
+struct Outcomes([OnceLock<Counter>; ErrorKind::COUNT + 1]);
+
+impl Outcomes {
+    fn count(&self, failed: Option<ErrorKind>, make: impl FnOnce(&'static str) -> Counter) {
+        let at = failed.map_or(0, |kind| kind as usize + 1);
+        if let Some(counter) = self.0.get(at) {
+            let name = failed.map_or("ok", ErrorKind::name);
+            counter.get_or_init(|| make(name)).increment(1);
+        }
+    }
 }
 
-/// A query ended.
-pub fn query_ended(lane: Lane, outcome: &'static str) {
-    counter!(QUERIES, "lane" => lane.name(), "outcome" => outcome).increment(1);
+/// The metrics of every query.
+pub(crate) struct QueryMeters {
+    ended: [Outcomes; Lane::ALL.len()],
+    overhead: Histogram,
 }
 
-/// Our own time on the way to an answer's start.
-pub fn overhead(time: Duration) {
-    histogram!(OVERHEAD_SECONDS).record(time.as_secs_f64());
+impl QueryMeters {
+    pub fn new() -> Self {
+        Self {
+            ended: Default::default(),
+            overhead: histogram!(OVERHEAD_SECONDS),
+        }
+    }
+
+    /// A query ended: answered, or failed in this way.
+    pub fn ended(&self, lane: Lane, failed: Option<ErrorKind>) {
+        self.ended[lane as usize].count(
+            failed,
+            |outcome| counter!(QUERIES, "lane" => lane.name(), "outcome" => outcome),
+        );
+    }
+
+    /// Our own time on the way to an answer's start.
+    pub fn overhead(&self, time: Duration) {
+        self.overhead.record(time.as_secs_f64());
+    }
+}
+
+/// The metrics of every admission.
+pub(crate) struct AdmissionMeters([Histogram; Lane::ALL.len()]);
+
+impl AdmissionMeters {
+    pub fn new() -> Self {
+        Self(Lane::ALL.map(|lane| histogram!(QUEUE_SECONDS, "lane" => lane.name())))
+    }
+
+    /// A query was admitted after `waited`.
+    pub fn admitted(&self, lane: Lane, waited: Duration) {
+        self.0[lane as usize].record(waited.as_secs_f64());
+    }
+}
+
+/// The metrics of every call to one deployment.
+pub(crate) struct DeploymentMeters {
+    id: String,
+    in_flight: Gauge,
+    attempts: Outcomes,
+    seconds: Histogram,
+    tokens: [Histogram; 2],
+}
+
+impl DeploymentMeters {
+    pub fn new(deployment: &Deployment) -> Self {
+        let labels = [
+            Label::new("gen_ai.provider.name", deployment.vendor.clone()),
+            Label::new("gen_ai.request.model", deployment.model.clone()),
+            Label::new("deployment", deployment.id.to_string()),
+        ];
+        let tokens = ["input", "output"].map(|kind| {
+            let mut labels = labels.to_vec();
+            labels.push(Label::new("gen_ai.token.type", kind));
+            histogram!(TOKEN_USAGE, labels)
+        });
+        Self {
+            id: deployment.id.to_string(),
+            in_flight: gauge!(IN_FLIGHT, "deployment" => deployment.id.to_string()),
+            attempts: Outcomes::default(),
+            seconds: histogram!(OPERATION_SECONDS, labels.iter()),
+            tokens,
+        }
+    }
+
+    /// Calls under way.
+    pub fn in_flight(&self, calls: u32) {
+        self.in_flight.set(calls);
+    }
+
+    /// A call ended: answered, or failed in this way.
+    pub fn attempt_ended(&self, failed: Option<ErrorKind>) {
+        self.attempts.count(
+            failed,
+            |outcome| counter!(ATTEMPTS, "deployment" => self.id.clone(), "outcome" => outcome),
+        );
+    }
+
+    /// What a successful call took and used.
+    pub fn succeeded(&self, took: Duration, usage: Option<Usage>) {
+        self.seconds.record(took.as_secs_f64());
+        if let Some(usage) = usage {
+            let [input, output] = &self.tokens;
+            input.record(f64::from(usage.input));
+            output.record(f64::from(usage.output));
+        }
+    }
 }
 
 /// A breaker is in `state`.
@@ -184,16 +284,6 @@ pub fn breaker_changed(deployment: &str, to: &'static str) {
     counter!(BREAKER_TRANSITIONS, "deployment" => deployment.to_owned(), "to" => to).increment(1);
 }
 
-/// A call ended: `ok`, or the name of the error's kind.
-pub fn attempt_ended(deployment: &str, outcome: &'static str) {
-    counter!(ATTEMPTS, "deployment" => deployment.to_owned(), "outcome" => outcome).increment(1);
-}
-
-/// Calls under way.
-pub fn in_flight(deployment: &str, calls: u32) {
-    gauge!(IN_FLIGHT, "deployment" => deployment.to_owned()).set(calls);
-}
-
 /// One retry.
 pub fn retried() {
     counter!(RETRIES).increment(1);
@@ -202,22 +292,6 @@ pub fn retried() {
 /// One hedge.
 pub fn hedged() {
     counter!(HEDGES).increment(1);
-}
-
-/// What a successful call took and used.
-pub fn call_succeeded(deployment: &Deployment, took: Duration, usage: Option<Usage>) {
-    let labels = [
-        Label::new("gen_ai.provider.name", deployment.vendor.clone()),
-        Label::new("gen_ai.request.model", deployment.model.clone()),
-        Label::new("deployment", deployment.id.to_string()),
-    ];
-    histogram!(OPERATION_SECONDS, labels.iter()).record(took.as_secs_f64());
-    let Some(usage) = usage else { return };
-    for (kind, tokens) in [("input", usage.input), ("output", usage.output)] {
-        let mut labels = labels.to_vec();
-        labels.push(Label::new("gen_ai.token.type", kind));
-        histogram!(TOKEN_USAGE, labels).record(f64::from(tokens));
-    }
 }
 
 /// A cost was incurred. Counters of the facade are whole numbers, so this is a gauge that only grows.

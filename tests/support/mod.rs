@@ -37,7 +37,7 @@ pub fn deployment(id: &str) -> Deployment {
         price: None,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
-        quality: 0.5,
+        quality: None,
         family: None,
     }
 }

@@ -45,7 +45,14 @@ pub fn restored(answer: &Value) -> String {
     };
     let refused: Vec<[Cell; 2]> = list(&answer["refused"]).map(row).collect();
     let refused = table(["REFUSED", "WHY"], &refused);
-    format!("state {digest}: {count} restored\n{refused}")
+    let unknown = list(&answer["unknown"]).filter_map(Value::as_str);
+    let unknown: Vec<[Cell; 1]> = unknown.map(|key| [Cell::from(key)]).collect();
+    let unknown = table(["IGNORED, UNKNOWN HERE"], &unknown);
+    let more = match answer["unnamed"].as_u64().unwrap_or(0) {
+        0 => String::new(),
+        more => format!("and {} more left out\n", cells(more)),
+    };
+    format!("state {digest}: {count} restored\n{refused}{unknown}{more}")
 }
 
 /// What sets two states apart, cell by cell.
@@ -164,6 +171,16 @@ mod tests {
             "{told}"
         );
         assert!(told.ends_with("topics   too many\n"), "{told}");
+        let answer = json!({ "digest": "ab".repeat(32), "restored": 2, "refused": [], "unnamed": 1,
+                             "unknown": ["experiment:gone"] });
+        let told = plain(&restored(&answer));
+        let lines: Vec<&str> = told.lines().skip(1).collect();
+        let wanted = [
+            "IGNORED, UNKNOWN HERE",
+            "experiment:gone",
+            "and 1 cell more left out",
+        ];
+        assert_eq!(lines, wanted);
     }
 
     #[test]

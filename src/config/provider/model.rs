@@ -12,9 +12,6 @@ use super::super::section::Section;
 use super::super::values::is_name;
 use super::Kind;
 
-/// How good a model is believed to be of which nobody said anything.
-const UNKNOWN_QUALITY: f64 = 0.5;
-
 /// A model's name is at most this many characters; learned state and metrics carry it.
 const LONGEST_MODEL_NAME: usize = 256;
 
@@ -31,9 +28,9 @@ pub struct ModelConfig {
     pub price: Option<Price>,
     /// Its own limits, each at least 1; where it has none the provider's apply.
     pub limits: Limits,
-    /// How good it is believed to be before anything is learned, 0 to 1. Default 0.5.
-    pub quality: f64,
-    /// Models of one family make the same mistakes. 1 to 64 of `a-z0-9._-`.
+    /// How good it is believed to be before anything is learned, 0 to 1. By default what its family has shown, or 0.5.
+    pub quality: Option<f64>,
+    /// Models of one family make the same mistakes and are about as good. 1 to 64 of `a-z0-9._-`.
     pub family: Option<String>,
     /// How a scripted provider behaves as this model, for its adapter to read.
     pub script: Option<Value>,
@@ -48,7 +45,7 @@ impl ModelConfig {
             capabilities: Capabilities::default(),
             price: None,
             limits: Limits::default(),
-            quality: UNKNOWN_QUALITY,
+            quality: None,
             family: None,
             script: None,
         }
@@ -123,9 +120,7 @@ fn model(section: &mut Section<'_>) -> Option<ModelConfig> {
         },
         price: price(section),
         limits: limits(section),
-        quality: section
-            .float("quality", 0.0..=1.0)
-            .unwrap_or(UNKNOWN_QUALITY),
+        quality: section.float("quality", 0.0..=1.0),
         family: section.text("family", word),
         script: section.json("script"),
     };
@@ -155,6 +150,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> Limits {
         max_in_flight: section.integer("max_in_flight", 1..=1_000_000),
         requests_per_minute: section.integer("requests_per_minute", 1..=1_000_000_000),
         tokens_per_minute: section.integer("tokens_per_minute", 1..=4_000_000_000),
+        ..Limits::default()
     }
 }
 

@@ -75,7 +75,7 @@ fn variables_of_others_are_let_be() {
 
 #[test]
 fn a_mistake_in_a_layer_names_the_variable_or_the_command_line() {
-    let cases: [(Pairs<'_>, Pairs<'_>, &str); 8] = [
+    let cases: [(Pairs<'_>, Pairs<'_>, &str); 10] = [
         (
             &[("QUORATE_ADMISSION__PER_USER", "many")],
             &[],
@@ -95,6 +95,16 @@ fn a_mistake_in_a_layer_names_the_variable_or_the_command_line() {
             &[("QUORATE_PROVIDERS__EAST__NAME", "x")],
             &[],
             "providers.east.name: providers can be set only in the file",
+        ),
+        (
+            &[],
+            &[("experiments.x.delta", "0.1")],
+            "command line: experiments.x.delta: experiments can be set only in the file",
+        ),
+        (
+            &[("QUORATE_LOG__\nLEVEL", "info")],
+            &[],
+            "QUORATE_LOG__\u{fffd}LEVEL: log.\u{fffd}level: unknown key; did you mean 'level'?",
         ),
         (
             &[("QUORATE_ADMISSION__TOTAL__", "3")],

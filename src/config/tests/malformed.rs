@@ -11,6 +11,8 @@ const CASES: &[(&str, &str)] = &[
     ("[colours]", ":1: colours: unknown key; known: keys, resilience, server"),
     ("\n[admission]\nper_usr = 3", ":3: admission.per_usr: unknown key; did you mean 'per_user'?"),
     ("admission = 3", ":1: admission: must be a table"),
+    ("['']", ":1: '': unknown key; known: keys"),
+    ("[admission]\n'' = 1", ":2: admission.'': unknown key; known: "),
     ("[admission]\nper_user = 0", ":2: admission.per_user: must be an integer from 1 to 100000, not 0"),
     ("[admission]\nper_user = '3'", ":2: admission.per_user: must be an integer from 1 to 100000, not '3'"),
     ("[admission]\nqueue = -1", ":2: admission.queue: must be an integer from 0 to 1000000, not -1"),

@@ -179,18 +179,19 @@ fn a_queue_of_no_length_refuses_who_cannot_start() {
 }
 
 #[test]
-fn permits_restored_after_a_restart_count_even_beyond_the_limit() {
-    let mut queue = Queue::new(limits(1, 5, 10));
-    queue.restore(1, 2);
+fn who_starts_without_knocking_is_counted_and_passes_nobody_who_waits() {
+    let mut queue = Queue::new(limits(2, 5, 10));
+    assert!(queue.start(&1) && queue.start(&1));
+    assert!(!queue.start(&1), "beyond its share");
     assert!(matches!(
         submit(&mut queue, 1, 0, 1),
         Submitted::Queued { .. }
     ));
     queue.release(&1);
-    assert!(started(&mut queue).is_empty());
-    queue.release(&1);
+    assert!(!queue.start(&2), "somebody else's turn has come");
     assert_eq!(started(&mut queue), [1]);
-    assert_eq!(queue.in_use(), 1);
+    assert!(queue.start(&2));
+    assert_eq!(queue.in_use(), 3);
 }
 
 #[test]

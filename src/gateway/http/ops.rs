@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Asked, Body, chat, typed};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,7 +65,10 @@ pub(super) async fn feedback(asked: Asked) -> Result<Response<Body>> {
 
 /// Reads a judgement.
 pub(in crate::gateway) fn parse_feedback(body: &[u8]) -> Result<Feedback> {
-    serde_json::from_slice(body).map_err(|error| {
+    // Of an array, serde would take the entries for the fields in their order.
+    let object: serde_json::Result<Map<String, Value>> = serde_json::from_slice(body);
+    let read = object.and_then(|object| serde_json::from_value(Value::Object(object)));
+    read.map_err(|error| {
         let message =
             format!(
             "expected {{\"decision\": text, one of \"score\": 0..1, \"thumb\": up or down, \"chosen\": member, \"reference\": text; \
@@ -83,11 +86,11 @@ pub(super) fn status(asked: &Asked) -> Result<Response<Body>> {
 pub(super) fn metrics(asked: &Asked) -> Result<Response<Body>> {
     asked.caller.check_admin()?;
     match &asked.doors.hooks.metrics {
-        Some(render) => Ok(typed(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            render(),
-        )),
+        Some(render) => {
+            asked.doors.orchestrator.gauge();
+            let format = "text/plain; version=0.0.4; charset=utf-8";
+            Ok(typed(StatusCode::OK, format, render()))
+        }
         None => Err(Error::new(
             ErrorKind::NoCandidate,
             "this host exports its metrics elsewhere",

@@ -2,10 +2,11 @@
 //!
 //! - [`Bound`]: the socket's file, its permissions, and the lock that says whose it is.
 //! - `connection`: one peer speaking JSON-RPC.
-//! - `rpc`: the methods.
+//! - `rpc`: the methods; `state`: the one that holds what is learned.
 
 mod connection;
 mod rpc;
+mod state;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};

@@ -27,9 +27,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::connection::Peer;
+use super::state;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::http::{body, chat, ops};
-use crate::orchestrator::{Evidence, Orchestrator};
 use crate::wire::openai;
 
 const PARSE_ERROR: i32 = -32700;
@@ -91,13 +91,17 @@ impl Request {
         if let Err(error) = body::check(&line) {
             return Err(refusal(None, PARSE_ERROR, error.message().to_owned()));
         }
+        let text = std::str::from_utf8(&line).map_err(|error| {
+            let message = format!("the line is no JSON-RPC request: invalid unicode: {error}");
+            refusal(None, PARSE_ERROR, message)
+        })?;
         let is_object = line.trim_ascii_start().starts_with(b"{");
-        if !is_object && serde_json::from_slice::<IgnoredAny>(&line).is_ok() {
+        if !is_object && serde_json::from_str::<IgnoredAny>(text).is_ok() {
             // Of an array, serde would take the entries for our fields in their order.
             let message = "a request must be an object; batches are not taken".to_owned();
             return Err(refusal(None, INVALID_REQUEST, message));
         }
-        let envelope: Envelope<'_> = serde_json::from_slice(&line).map_err(|error| {
+        let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             let code = if error.is_data() {
                 INVALID_REQUEST
             } else {
@@ -205,6 +209,11 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
     let doors = &peer.doors;
     let orchestrator = &doors.orchestrator;
     let params = || request.params.clone();
+    if request.params.starts_with(b"[") {
+        // Serde would take the entries for our fields in their order.
+        let message = "expected an object of named params: they are not taken by position";
+        return Err(Error::invalid("params", message).into());
+    }
     Ok(match request.method.as_str() {
         "ask" => {
             let chat = chat::read(params(), &peer.caller)?;
@@ -225,7 +234,7 @@ async fn dispatch(request: &Request, peer: &Arc<Peer>) -> Result<Bytes, Failure>
             let chat = chat::read(params(), &peer.caller)?;
             bytes(&orchestrator.explain(&chat.query, chat.stream)?)?
         }
-        "state" => state(orchestrator, &params()).await?,
+        "state" => state::run(orchestrator, &params()).await?,
         "replay" => {
             let params: Replay = serde_json::from_slice(&params()).map_err(|error| {
                 Error::invalid("params", format!("expected {{\"decision\": id}}: {error}"))
@@ -259,40 +268,7 @@ struct Replay {
     decision: String,
 }
 
-/// What can be done with learned state.
-#[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
-enum State {
-    Show,
-    Export,
-    Import { state: Value },
-    Evidence { evidence: Vec<Evidence> },
-    Pin { pinned: bool },
-    Rollback { digest: String },
-}
-
-async fn state(orchestrator: &Orchestrator, params: &[u8]) -> Result<Bytes> {
-    let action: State = serde_json::from_slice(params).map_err(|error| {
-        let message = "action must be show, export, import (state), evidence (evidence), pin (pinned) or rollback \
-                       (digest)";
-        Error::invalid("action", format!("{message}: {error}"))
-    })?;
-    match action {
-        State::Show => bytes(&orchestrator.held().await?),
-        State::Export => Ok(orchestrator.export().into()),
-        State::Import { state } => {
-            bytes(&orchestrator.restore(state.to_string().as_bytes()).await?)
-        }
-        State::Evidence { evidence } => {
-            orchestrator.import(&evidence)?;
-            bytes(&json!({ "taken": evidence.len() }))
-        }
-        State::Pin { pinned } => bytes(&orchestrator.pin_and_save(pinned).await?),
-        State::Rollback { digest } => bytes(&orchestrator.rollback(&digest).await?),
-    }
-}
-
-fn bytes(value: &impl serde::Serialize) -> Result<Bytes> {
+pub(super) fn bytes(value: &impl serde::Serialize) -> Result<Bytes> {
     let bytes = serde_json::to_vec(value);
     bytes
         .map(Bytes::from)

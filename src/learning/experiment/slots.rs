@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::definition::MOST_VARIANTS;
+use crate::learning::chance::unit;
 
 /// How many slots there are, one byte each.
 pub const SLOTS: usize = 1 << BITS;
@@ -140,7 +141,7 @@ fn place(digest: u64) -> usize {
 
 /// A number that is uniform from 0 to below 1 over digests, and says nothing of the slot.
 pub(super) fn uniform(digest: u64) -> f64 {
-    (mix(digest) >> 11) as f64 / (1_u64 << 53) as f64
+    unit(mix(digest))
 }
 
 /// A hash of several texts in order, the same on every machine and in every version: G. Fowler, L. C.

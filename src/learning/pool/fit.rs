@@ -9,6 +9,8 @@ const ROUNDS: usize = 4;
 const SPREAD: f64 = 1.0;
 /// How many models that guess is worth against those seen.
 const SPREAD_WORTH: f64 = 6.0;
+/// Observations of its siblings after which a model of which nothing is declared begins half-way at what they show.
+const KINSHIP: f64 = 20.0;
 /// Spread of how one model takes to different kinds.
 const TASTE: f64 = 0.28;
 /// How many cells the guess of it is worth.
@@ -52,6 +54,10 @@ struct Reading {
     /// What is declared: where ability is centred and with what precision.
     centre: f64,
     declared: f64,
+    /// Those of its family whose evidence moves its centre, where it would be without them, and how far it moved.
+    siblings: Vec<usize>,
+    alone: f64,
+    inherited: f64,
     ability: f64,
     /// What all kinds tell of its ability: a precision.
     told: f64,
@@ -86,17 +92,22 @@ impl Fit {
         let members: Vec<Reading> = members
             .iter()
             .zip(keeps)
-            .map(|(member, keep)| {
+            .enumerate()
+            .map(|(at, (member, keep))| {
                 let declared = member.prior.precision();
                 let trust = declared / (declared + 1.0 / spread);
                 let cells = member.ability.rows.map(|sum| Cell {
                     weight: sum.weight * keep,
                     reward: sum.reward * keep,
                 });
+                let centre = trust * (member.prior.log_odds() - middle);
                 Reading {
                     cells,
-                    centre: trust * (member.prior.log_odds() - middle),
+                    centre,
                     declared,
+                    siblings: siblings(members, at),
+                    alone: centre,
+                    inherited: 0.0,
                     ability: 0.0,
                     told: 0.0,
                     says: [(0.0, 0.0); ROWS],
@@ -120,6 +131,7 @@ impl Fit {
         };
         for _ in 0..ROUNDS {
             fit.difficulties();
+            fit.families();
             fit.abilities();
             fit.spread();
             fit.tastes();
@@ -160,6 +172,26 @@ impl Fit {
             }
             (now + (slope / bend).clamp(-1.5, 1.5)).clamp(-6.0, 6.0)
         });
+    }
+
+    /// Moves the centre of each model of which nothing is declared to what its siblings have shown so far.
+    fn families(&mut self) {
+        for at in 0..self.members.len() {
+            let Some(member) = self.members.get(at).filter(|m| !m.siblings.is_empty()) else {
+                continue;
+            };
+            let siblings = member.siblings.iter();
+            let shown = siblings.filter_map(|sibling| self.members.get(*sibling));
+            let (centre, share) = inherit(member.alone, shown.map(|m| (m.weight, m.ability)));
+            if let Some(member) = self.members.get_mut(at) {
+                (member.centre, member.inherited) = (centre, share);
+            }
+        }
+    }
+
+    /// How far the centre of each has moved to that of its siblings, 0..1.
+    pub(super) fn inherited(&self) -> Vec<f64> {
+        self.members.iter().map(|member| member.inherited).collect()
     }
 
     /// A Newton step on the ability of each model, given difficulties. A kind tells no more than a
@@ -368,6 +400,29 @@ impl Fit {
             .map(spot)
             .collect()
     }
+}
+
+/// The places of those whose evidence says something of a member of which nothing is declared.
+fn siblings(members: &[Member<'_>], of: usize) -> Vec<usize> {
+    let heir = members.get(of).filter(|member| member.inherits);
+    let Some(family) = heir.and_then(|member| member.family) else {
+        return Vec::new();
+    };
+    let kin = |at: &usize| *at != of && members.get(*at).is_some_and(|m| m.family == Some(family));
+    (0..members.len()).filter(kin).collect()
+}
+
+/// Where a model begins that would begin at `alone` but for its siblings, each with its observations and its ability:
+/// the nearer to their mean the more was seen of them; and how near, 0 to below 1.
+pub(super) fn inherit(alone: f64, siblings: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    let (weight, sum) = siblings.fold((0.0, 0.0), |(weight, sum), (seen, ability)| {
+        (weight + seen, sum + seen * ability)
+    });
+    if weight <= 0.0 {
+        return (alone, 0.0);
+    }
+    let share = weight / (weight + KINSHIP);
+    (alone + share * (sum / weight - alone), share)
 }
 
 fn cell(member: &Reading, row: usize) -> Cell {

@@ -83,10 +83,7 @@ fn swap_regret(forgets: bool, seed: u64) -> f64 {
     for at in 0..4_000u64 {
         let able = if at < 2_000 { [0.8, 0.5] } else { [0.5, 0.8] };
         let prior = Prior::default();
-        let members = [0, 1].map(|i| Member {
-            ability: &abilities[i],
-            prior,
-        });
+        let members = [0, 1].map(|i| Member::new(&abilities[i], prior));
         let draws = draw(
             &Pool::fit(&members),
             Some(0),
@@ -139,7 +136,7 @@ proptest! {
             });
         }
         let prior = Prior::default();
-        let members: Vec<Member<'_>> = abilities.iter().map(|ability| Member { ability, prior }).collect();
+        let members: Vec<Member<'_>> = abilities.iter().map(|ability| Member::new(ability, prior)).collect();
         let pool = Pool::fit(&members);
         let draws = draw(&pool, Some(2), None, seed);
         prop_assert_eq!(&draws, &draw(&pool, Some(2), None, seed));

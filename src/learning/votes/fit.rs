@@ -13,6 +13,7 @@ use super::logit::{Logit, claim, softmax};
 use super::model::{ASSUMED_QUALITY, Lengths, Model};
 use super::one_coin::{Question, estimate};
 use super::{Case, Truth};
+use crate::learning::chance::unit;
 
 /// How to fit. The defaults are for serving; others are for experiments.
 #[derive(Clone, Copy, Debug)]
@@ -341,7 +342,7 @@ impl Noise {
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        unit(z ^ (z >> 31))
     }
 
     /// Near enough to normal.

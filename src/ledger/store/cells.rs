@@ -15,12 +15,14 @@ impl Store {
         Ok(save(&mut self.conn, cells)?)
     }
 
-    /// Removes the cells of these keys.
-    pub fn delete_cells(&mut self, keys: &[String]) -> Result<(), StoreError> {
+    /// Writes the cells as [`save_cells`](Self::save_cells) does, and removes those of the keys that are `gone`: all of
+    /// it or nothing.
+    pub fn replace_cells(&mut self, cells: &[Cell], gone: &[String]) -> Result<(), StoreError> {
         let tx = self.conn.transaction()?;
-        for key in keys {
+        for key in gone {
             tx.execute("DELETE FROM cells WHERE key = ?1", [key])?;
         }
+        insert(&tx, cells)?;
         Ok(tx.commit()?)
     }
 

@@ -67,6 +67,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX decisions_of_ensembles ON decisions (at) WHERE members IS NOT NULL;
 ",
+    "
+    ALTER TABLE feedback ADD COLUMN learned INTEGER NOT NULL DEFAULT 1;
+",
 ];
 
 /// Brings the database to the schema after the first `target` migrations, all or nothing.

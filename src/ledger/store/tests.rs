@@ -91,7 +91,7 @@ fn image(dir: &Path) -> Vec<u8> {
     store.save_cells(&cells(60)).expect("written");
     for n in 0..20 {
         store
-            .record_feedback(&row(n).id, 0.5, None, "ann", 1)
+            .record_feedback(&row(n).id, 0.5, None, "ann", 1, true)
             .expect("written");
     }
     drop(store);
@@ -474,7 +474,7 @@ fn feedback_counts_once_for_each_source() {
     store.append(&[row(1)]).expect("written");
     let mut judge = |score, source| {
         store
-            .record_feedback(&row(1).id, score, None, source, 5)
+            .record_feedback(&row(1).id, score, None, source, 5, true)
             .expect("in range")
     };
     assert_eq!(judge(1.0, "ann"), FeedbackOutcome::Recorded);
@@ -487,13 +487,13 @@ fn feedback_counts_once_for_each_source() {
     assert_eq!(judge(0.25, "ann"), FeedbackOutcome::Repeated);
     assert_eq!(
         store
-            .record_feedback(&row(2).id, 1.0, None, "ann", 5)
+            .record_feedback(&row(2).id, 1.0, None, "ann", 5, true)
             .expect("in range"),
         FeedbackOutcome::Unknown
     );
     for score in [-0.1, 1.1, f64::NAN] {
         let error = store
-            .record_feedback(&row(1).id, score, None, "ann", 5)
+            .record_feedback(&row(1).id, score, None, "ann", 5, true)
             .expect_err("out of range");
         assert_eq!(
             error.to_string(),
@@ -503,10 +503,37 @@ fn feedback_counts_once_for_each_source() {
     assert_eq!(judge_again(&mut store), FeedbackOutcome::Repeated);
 }
 
+#[test]
+fn a_judgement_that_nothing_was_learned_from_is_kept_and_does_not_count_as_the_first() {
+    let mut store = Store::in_memory().expect("opens");
+    let merged = DecisionRow {
+        members: Some("[]".into()),
+        ..row(1)
+    };
+    store.append(&[merged]).expect("written");
+    let judge = |store: &mut Store, score, learning| {
+        store
+            .record_feedback(&row(1).id, score, Some(0), "ann", 5, learning)
+            .expect("in range")
+    };
+    let truth = |store: &Store| store.ensembles(9, 0).expect("readable")[0].1;
+    assert_eq!(judge(&mut store, 1.0, false), FeedbackOutcome::Recorded);
+    assert_eq!(judge(&mut store, 1.0, false), FeedbackOutcome::Repeated);
+    let kept = store.judged(9).expect("readable");
+    assert_eq!(kept[0].1, Some(1.0));
+    assert_eq!(truth(&store), None, "a restart learns from it");
+    assert_eq!(judge(&mut store, 1.0, true), FeedbackOutcome::Recorded);
+    assert_eq!(truth(&store), Some(0));
+    // Once learned from it stays so.
+    let changed = FeedbackOutcome::Changed { previous: 1.0 };
+    assert_eq!(judge(&mut store, 0.5, false), changed);
+    assert_eq!(judge(&mut store, 0.5, true), FeedbackOutcome::Repeated);
+}
+
 /// The judgement that stood before the refused ones still stands.
 fn judge_again(store: &mut Store) -> FeedbackOutcome {
     store
-        .record_feedback(&row(1).id, 0.25, None, "ann", 5)
+        .record_feedback(&row(1).id, 0.25, None, "ann", 5, true)
         .expect("in range")
 }
 
@@ -515,10 +542,10 @@ fn pruning_removes_what_is_too_old_and_what_is_too_much() {
     let mut store = Store::in_memory().expect("opens");
     store.append(&rows(0..100)).expect("written");
     store
-        .record_feedback(&row(3).id, 1.0, None, "ann", 5)
+        .record_feedback(&row(3).id, 1.0, None, "ann", 5, true)
         .expect("written");
     store
-        .record_feedback(&row(99).id, 1.0, None, "ann", 5)
+        .record_feedback(&row(99).id, 1.0, None, "ann", 5, true)
         .expect("written");
     // Rows are a second apart; the last was written at second 99.
     assert_eq!(

@@ -1,5 +1,8 @@
 //! What form the answer to a question has to take.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
 use super::choice::Options;
@@ -54,23 +57,23 @@ impl Form {
             return Self::Letter(options);
         }
         let lower = question.to_ascii_lowercase();
-        let asks = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
-        if asks(&LITERAL) {
+        let mut asks = [false; 3];
+        for found in ASKED.find_overlapping_iter(&lower) {
+            let at = found.pattern().as_usize();
+            asks[usize::from(at >= LITERAL.len())
+                + usize::from(at >= LITERAL.len() + JSON.len())] = true;
+        }
+        let [literal, json, yes_no] = asks;
+        if literal {
             return Self::Literal;
         }
-        if asks(&[
-            "in json",
-            "as json",
-            "json object",
-            "json array",
-            "valid json",
-        ]) {
+        if json {
             return Self::Json;
         }
         if writes_code(&lower) {
             return Self::Code;
         }
-        if asks(&["yes or no", "yes/no", "true or false", "true/false"]) {
+        if yes_no {
             return Self::YesNo;
         }
         match number(end(&lower, 600)) {
@@ -105,6 +108,41 @@ const LITERAL: [&str; 9] = [
     "what does the function return",
 ];
 
+const JSON: [&str; 5] = [
+    "in json",
+    "as json",
+    "json object",
+    "json array",
+    "valid json",
+];
+
+const YES_NO: [&str; 4] = ["yes or no", "yes/no", "true or false", "true/false"];
+
+/// All of the above in one pass, since every answer's question is looked at.
+static ASKED: LazyLock<AhoCorasick> =
+    LazyLock::new(|| automaton(LITERAL.iter().chain(&JSON).chain(&YES_NO)));
+
+const NUMBER: [&str; 11] = [
+    "how many ",
+    "how much ",
+    "what percent",
+    "find the value",
+    "find the number",
+    "what is the value",
+    "what is the sum",
+    "what is the product",
+    "what is the probability",
+    "compute ",
+    "calculate ",
+];
+
+static NUMBERED: LazyLock<AhoCorasick> = LazyLock::new(|| automaton(&NUMBER));
+
+#[allow(clippy::expect_used, reason = "the phrases are fixed, and few")]
+fn automaton<'a>(phrases: impl IntoIterator<Item = &'a &'a str>) -> AhoCorasick {
+    AhoCorasick::new(phrases).expect("an automaton of a few phrases")
+}
+
 /// "Write a function", with up to three words between.
 fn writes_code(lower: &str) -> bool {
     const VERBS: [&str; 6] = ["write", "implement", "code", "fix", "refactor", "complete"];
@@ -137,22 +175,9 @@ fn writes_code(lower: &str) -> bool {
 
 /// Whether the question asks for a number, and in which unit.
 fn number(lower: &str) -> Option<Option<Unit>> {
-    const PHRASES: [&str; 11] = [
-        "how many ",
-        "how much ",
-        "what percent",
-        "find the value",
-        "find the number",
-        "what is the value",
-        "what is the sum",
-        "what is the product",
-        "what is the probability",
-        "compute ",
-        "calculate ",
-    ];
-    let at = PHRASES
-        .iter()
-        .filter_map(|phrase| Some((lower.rfind(phrase)?, phrase)))
+    let at = NUMBERED
+        .find_overlapping_iter(lower)
+        .map(|found| (found.start(), NUMBER[found.pattern().as_usize()]))
         .max()?;
     let after = &lower[at.0 + at.1.len()..];
     if at.1.starts_with("what percent")

@@ -72,6 +72,8 @@ pub fn matches(reference: &str, answer: &str, form: &Form) -> bool {
 
 /// How an answer declines, if it gives none in this form.
 pub fn declined(answer: &str, form: &Form) -> Option<Declined> {
+    // Most answers do not even begin like it, and need no reading.
+    refusal::declined(answer)?;
     match Reading::of(answer, form).key {
         Key::Declined(how) => Some(how),
         _ => None,

@@ -1,32 +1,27 @@
-//! Connections to upstreams.
+//! Connections to upstreams: how they are made, and what their failures mean.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::connect::HttpConnector;
+use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::pool::{Body, Upstream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::openai::error;
 
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(90);
-/// Unused connections kept to one upstream: as many as calls may run at once in a large installation, since a
-/// connection that is closed for want of room costs the next call two or three round trips.
-const MOST_IDLE: usize = 1024;
 /// A connection without a sign of life is asked for one this often, so that a dead one is found before a call
 /// is sent on it.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// For an answer about the models of a server on this machine.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 const LONGEST_PROBE: usize = 1 << 20;
@@ -38,8 +33,10 @@ const LONGEST_PROBE: usize = 1 << 20;
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    connector: HttpsConnector<HttpConnector>,
     connect_timeout: Duration,
+    /// By scheme and authority, for as long as somebody calls them.
+    upstreams: Mutex<HashMap<String, Weak<Upstream>>>,
 }
 
 impl Client {
@@ -61,90 +58,76 @@ impl Client {
             let mozilla = HttpsConnectorBuilder::new().with_provider_and_webpki_roots(crypto());
             mozilla.map_err(|error| format!("tls cannot be set up: {error}"))
         })?;
-        let https = tls
+        let connector = tls
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MOST_IDLE)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .build(https);
         Ok(Self(Arc::new(Shared {
-            http,
+            connector,
             connect_timeout,
+            upstreams: Mutex::default(),
         })))
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// The connections to where `url` is; whoever asks for the same place shares them.
     ///
-    /// A pooled connection that the peer had closed before it saw the request is replaced once, by hyper
-    /// itself; that is no retry, since nobody has worked on the request.
-    pub(super) async fn send(
-        &self,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>> {
-        let authority = request.uri().authority().cloned();
-        let authority = || {
-            authority
-                .as_ref()
-                .map_or("?", |authority| authority.as_str())
-        };
-        let mut capture = capture_connection(&mut request);
-        let mut response = pin!(self.0.http.request(request));
-        // The connector's own limit ends with TCP, and a TLS handshake may hang as well.
-        let connected = tokio::time::timeout(self.0.connect_timeout, async {
-            capture.wait_for_connection_metadata().await;
-        });
-        let answered = tokio::select! {
-            biased;
-            answered = &mut response => answered,
-            connected = connected => {
-                if connected.is_err() {
-                    let message = format!("no connection to {} within {:?}", authority(), self.0.connect_timeout);
-                    return Err(Error::new(ErrorKind::Connect, message));
-                }
-                response.await
-            }
-        };
-        answered.map_err(|error| unanswered(&error, authority()))
+    /// # Errors
+    /// If `url` names no host.
+    pub(super) fn upstream(&self, url: &Uri) -> Result<Arc<Upstream>, String> {
+        let no_host = || format!("'{url}' names no host");
+        let authority = url.authority().ok_or_else(no_host)?;
+        let scheme = url.scheme().ok_or_else(no_host)?;
+        let mut upstreams = self.0.upstreams.lock();
+        upstreams.retain(|_, upstream| upstream.strong_count() > 0);
+        let key = format!("{scheme}://{authority}");
+        if let Some(known) = upstreams.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let upstream = Upstream::new(
+            scheme,
+            authority,
+            self.0.connector.clone(),
+            self.0.connect_timeout,
+        )?;
+        upstreams.insert(key, Arc::downgrade(&upstream));
+        Ok(upstream)
     }
 }
 
-/// Why there is no answer at all.
-fn unanswered(error: &legacy::Error, authority: &str) -> Error {
-    let why = causes(error);
+/// Why there is no connection.
+pub(super) fn unconnected(error: &(dyn StdError + 'static), authority: &str) -> Error {
+    let why = match causes(error) {
+        causes if causes.is_empty() => named(error),
+        causes => format!("{}: {causes}", named(error)),
+    };
     if exhausted(error) {
         let message = format!("this machine has no resources left for a connection: {why}");
         return Error::new(ErrorKind::Overloaded, message)
             .with_retry_after(Some(Duration::from_secs(1)));
     }
-    if error.is_connect() {
-        return Error::new(
-            ErrorKind::Connect,
-            format!("no connection to {authority}: {why}"),
-        );
-    }
-    let cause = error
-        .source()
-        .and_then(|source| source.downcast_ref::<hyper::Error>());
-    match cause {
-        Some(cause) if cause.is_parse() => Error::new(
-            ErrorKind::Malformed,
-            format!("{authority} does not answer in HTTP: {why}"),
-        ),
-        Some(cause) if cause.is_canceled() => Error::new(
-            ErrorKind::Connect,
-            format!("the connection to {authority} was lost: {why}"),
-        ),
-        _ => Error::new(
-            ErrorKind::Truncated,
-            format!("{authority} closed the connection before it answered: {why}"),
-        ),
-    }
+    Error::new(
+        ErrorKind::Connect,
+        format!("no connection to {authority}: {why}"),
+    )
+}
+
+/// Why a connection brought no answer.
+pub(super) fn unanswered(error: &hyper::Error, authority: &str) -> Error {
+    let why = match causes(error) {
+        causes if causes.is_empty() => error.to_string(),
+        causes => format!("{error}: {causes}"),
+    };
+    let (kind, message) = if error.is_parse() {
+        let message = format!("{authority} does not answer in HTTP: {why}");
+        (ErrorKind::Malformed, message)
+    } else if error.is_canceled() {
+        let message = format!("the connection to {authority} was lost: {why}");
+        (ErrorKind::Connect, message)
+    } else {
+        let message = format!("{authority} closed the connection before it answered: {why}");
+        (ErrorKind::Truncated, message)
+    };
+    Error::new(kind, message)
 }
 
 /// Whether our own descriptors, memory or ports ran out, which says nothing of the upstream.
@@ -204,7 +187,7 @@ pub(super) fn broken(error: &hyper::Error) -> Error {
 }
 
 /// Reads a body to its end. A body of one frame is not copied.
-pub(super) async fn read_whole(mut body: Incoming, longest: usize) -> Result<Bytes> {
+pub(super) async fn read_whole(mut body: Body, longest: usize) -> Result<Bytes> {
     let expected = usize::try_from(body.size_hint().lower())
         .unwrap_or(usize::MAX)
         .min(longest);
@@ -232,7 +215,7 @@ pub(super) async fn read_whole(mut body: Incoming, longest: usize) -> Result<Byt
 }
 
 /// Reads the start of a body, or what there is of it.
-pub(super) async fn read_start(mut body: Incoming, longest: usize) -> Bytes {
+pub(super) async fn read_start(mut body: Body, longest: usize) -> Bytes {
     let mut start = BytesMut::new();
     while start.len() < longest
         && let Some(Ok(frame)) = body.frame().await
@@ -255,9 +238,11 @@ pub async fn get_json(client: &Client, url: &str) -> Result<Value> {
         .map_err(|_| Error::new(ErrorKind::Invalid, format!("'{url}' is no url")))?;
     let mut request = Request::new(Full::default());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = uri.clone();
     let work = async {
-        let response = client.send(request).await?;
+        let upstream = client.upstream(&uri);
+        let upstream = upstream.map_err(|why| Error::new(ErrorKind::Invalid, why))?;
+        let response = upstream.send(request).await?;
         let (head, body) = response.into_parts();
         let body = read_whole(body, LONGEST_PROBE).await?;
         if !head.status.is_success() {

@@ -1,11 +1,12 @@
 //! The adapter for everything that speaks OpenAI's chat completions over HTTP(S).
 //!
-//! - `client`: connections, shared by all providers.
+//! - `client`: how connections are made, shared by all providers; `pool`: those to one upstream.
 //! - `stream`: server-sent events as deltas.
 //!
 //! What the bytes mean is [`wire::openai`](crate::wire::openai)'s to say.
 
 mod client;
+mod pool;
 mod stream;
 
 #[cfg(test)]
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -33,6 +34,7 @@ use crate::wire::openai::{answer, error, request};
 pub use client::{Client, get_json};
 
 use client::read_whole;
+use pool::Upstream;
 
 /// A whole answer is at most this long.
 const LONGEST_ANSWER: usize = 32 << 20;
@@ -52,7 +54,7 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 pub struct OpenAiProvider(Arc<Endpoint>);
 
 struct Endpoint {
-    client: Client,
+    upstream: Arc<Upstream>,
     url: Uri,
     /// Of every request. Cloned for each call, so that nothing is parsed again.
     headers: HeaderMap,
@@ -93,9 +95,10 @@ impl OpenAiProvider {
             .filter(|secret| secret.expose().len() >= SHORTEST_REDACTED)
             .cloned()
             .collect();
+        let url = completions(base_url)?;
         Ok(Self(Arc::new(Endpoint {
-            client,
-            url: completions(base_url)?,
+            upstream: client.upstream(&url)?,
+            url,
             headers: every,
             secrets,
         })))
@@ -131,22 +134,16 @@ impl Provider for OpenAiProvider {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Outcome>> {
         let endpoint = Arc::clone(&self.0);
         async move {
-            match endpoint.call(&call).await {
-                Ok(Outcome::Stream(deltas)) => {
-                    let hide = move |error| endpoint.hide(error);
-                    let deltas = deltas.map(move |delta| delta.map_err(&hide));
-                    Ok(Outcome::Stream(deltas.boxed()))
-                }
-                outcome => outcome.map_err(|error| endpoint.hide(error)),
-            }
+            let outcome = endpoint.call(&call).await;
+            outcome.map_err(|error| endpoint.hide(error))
         }
         .boxed()
     }
 }
 
 impl Endpoint {
-    async fn call(&self, call: &Call) -> Result<Outcome> {
-        let response = self.client.send(self.request(call)).await?;
+    async fn call(self: &Arc<Self>, call: &Call) -> Result<Outcome> {
+        let response = self.upstream.send(self.request(call)).await?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let refusal =
@@ -163,7 +160,9 @@ impl Endpoint {
         let streamed = given.starts_with("text/event-stream") || (given.is_empty() && call.stream);
         // Whatever was asked for, what came is read as what it is.
         if streamed {
-            return Ok(Outcome::Stream(stream::deltas(body)));
+            let endpoint = Arc::clone(self);
+            let hide = move |error| endpoint.hide(error);
+            return Ok(Outcome::Stream(stream::deltas(body, hide)));
         }
         let body = read_whole(body, LONGEST_ANSWER).await?;
         if !given.is_empty() && !given.contains("json") {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body as _;
 
 use super::client::broken;
+use super::pool::Body;
 use crate::answer::{Delta, Deltas};
 use crate::error::{Error, ErrorKind, Result};
 use crate::supervisor::task;
@@ -27,36 +28,38 @@ const DRAIN: Duration = Duration::from_secs(1);
 ///
 /// They end after the wire's end mark, or with an error: the provider's own, [`Malformed`](ErrorKind::Malformed)
 /// for what cannot be read, [`Truncated`](ErrorKind::Truncated) if the bytes end with neither the mark nor a
-/// finish reason.
-pub(super) fn deltas(body: Incoming) -> Deltas {
+/// finish reason. Errors are told as `hide` leaves them.
+pub(super) fn deltas(body: Body, hide: impl Fn(Error) -> Error + Send + Unpin + 'static) -> Deltas {
     let parser = Parser::new(LONGEST_EVENT);
     Chunks {
         body: Some(body),
         parser,
+        hide,
         finished: false,
         last: None,
     }
     .boxed()
 }
 
-struct Chunks {
+struct Chunks<H> {
     /// `None` when the stream is over.
-    body: Option<Incoming>,
+    body: Option<Body>,
     parser: Parser,
+    hide: H,
     /// A finish reason has come.
     finished: bool,
     /// What is left to be said when the stream is over.
     last: Option<Error>,
 }
 
-impl Stream for Chunks {
+impl<H: Fn(Error) -> Error + Unpin> Stream for Chunks<H> {
     type Item = Result<Delta>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
             let Some(body) = &mut this.body else {
-                return Poll::Ready(this.last.take().map(Err));
+                return Poll::Ready(this.last.take().map(|error| Err((this.hide)(error))));
             };
             if let Some(event) = this.parser.next() {
                 match read(event) {
@@ -71,7 +74,7 @@ impl Stream for Chunks {
                     }
                     Ok(Read::Error(error)) | Err(error) => {
                         this.body = None;
-                        return Poll::Ready(Some(Err(error)));
+                        return Poll::Ready(Some(Err((this.hide)(error))));
                     }
                 }
             }
@@ -95,7 +98,7 @@ impl Stream for Chunks {
     }
 }
 
-impl Chunks {
+impl<H> Chunks<H> {
     /// The bytes have ended: with what a last event without its blank line says, and with `error` unless the
     /// answer has finished. An event cut in two is the truncation that `error` tells of.
     fn end(&mut self, error: Error) -> Option<Delta> {
@@ -127,7 +130,7 @@ fn read(event: Result<Event, TooLong>) -> Result<Read> {
 
 /// Reads the end of a body whose answer is complete, so that its connection can serve the next call. The end
 /// is seldom there at once, since servers send it on its own, and nobody should wait for it.
-fn drain(body: Option<Incoming>, cx: &mut Context<'_>) {
+fn drain(body: Option<Body>, cx: &mut Context<'_>) {
     let Some(mut body) = body else { return };
     let pending = match Pin::new(&mut body).poll_frame(cx) {
         Poll::Ready(Some(Ok(_))) | Poll::Pending => !body.is_end_stream(),

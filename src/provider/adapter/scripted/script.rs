@@ -185,7 +185,7 @@ fn last_user_text(call: &Call) -> String {
     messages
         .into_iter()
         .find(|message| message.role == Role::User)
-        .map_or_else(String::new, |m| m.text())
+        .map_or_else(String::new, |m| m.text().into_owned())
 }
 
 /// Four bytes a token, as [`Query::estimated_input_tokens`](crate::Query::estimated_input_tokens) counts.

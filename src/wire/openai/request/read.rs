@@ -28,8 +28,13 @@ const LARGEST_REST: usize = 64 * 1024;
 /// [`Invalid`](ErrorKind::Invalid), naming the field and what it may be. Fields that we do not know are kept and
 /// left to the provider; in our own object they are errors.
 pub fn read(body: Bytes) -> Result<Request> {
+    // All of it is passed on, so all of it must be text, also where the parser does not look.
+    let text = std::str::from_utf8(&body).map_err(|error| {
+        let message = format!("the body is not valid JSON: invalid unicode: {error}");
+        Error::new(ErrorKind::Invalid, message)
+    })?;
     let place = Place::default();
-    let mut parser = serde_json::Deserializer::from_slice(&body);
+    let mut parser = serde_json::Deserializer::from_str(text);
     let top = Top(&place).deserialize(&mut parser);
     let top = top.and_then(|top| parser.end().map(|()| top));
     let (mut request, extension) = top.map_err(|error| place.explain(&error))?;

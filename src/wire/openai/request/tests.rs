@@ -267,6 +267,15 @@ fn bytes_that_are_no_json_object_are_refused_with_their_place() {
 }
 
 #[test]
+fn what_is_passed_on_unread_must_be_text_too() {
+    let body =
+        b"{\"model\":\"m\",\"messages\":[{\"role\":\"user\"}],\"stream_options\":{\"x\":\"\xff\"}}";
+    let error = read(Bytes::from_static(body)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("invalid unicode"), "{error:?}");
+}
+
+#[test]
 fn a_long_wrong_value_is_not_repeated_at_length() {
     let error = parse(json!({"model": "m", "temperature": "é".repeat(100_000)})).unwrap_err();
     assert!(error.message().len() < 400);

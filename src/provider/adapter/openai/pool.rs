@@ -1,0 +1,350 @@
+//! The connections to one upstream.
+//!
+//! An HTTP/1.1 connection is driven by whoever uses it: there is no task behind it, so that an answer's bytes pass from the
+//! socket to their reader without waking anybody, and dropping the reader closes the socket. Unused connections lie in
+//! a pool and are looked at when they are taken out. An HTTP/2 connection serves many calls at once and does have
+//! a task of its own.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::client::conn::{http1, http2};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tower_service::Service;
+
+use super::client::{KEEP_ALIVE, unanswered, unconnected};
+use crate::error::{Error, ErrorKind, Result};
+use crate::supervisor::task;
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// Unused connections kept to one upstream: as many as calls may run at once in a large installation, since a
+/// connection that is closed for want of room costs the next call two or three round trips.
+const MOST_IDLE: usize = 1024;
+
+type Asked = Request<Full<Bytes>>;
+type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Where calls go, and the connections there.
+pub(super) struct Upstream {
+    origin: Uri,
+    host: HeaderValue,
+    connector: HttpsConnector<HttpConnector>,
+    connect_timeout: Duration,
+    /// The one used last is on top.
+    idle: Mutex<Vec<(Box<Line>, Instant)>>,
+    multiplexed: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
+    watched: AtomicBool,
+}
+
+/// One HTTP/1.1 connection, and the way to have it carry a request.
+struct Line {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: http1::Connection<Io, Full<Bytes>>,
+    /// The connection has ended, and must not be polled again.
+    over: bool,
+}
+
+/// A connection just made, or taken out of the pool.
+enum Taken {
+    Line(Box<Line>),
+    Multiplexed(http2::SendRequest<Full<Bytes>>),
+}
+
+/// Progress of a line is made by polling its connection, never by what hyper's halves tell each other: their
+/// wake-ups would only have the task polled once more.
+fn unheard() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+impl Line {
+    /// Does what can be done without waiting. False: the connection has ended.
+    fn advance(&mut self) -> bool {
+        self.wait(&mut unheard())
+    }
+
+    /// The same, and has `cx` woken when there is more to do.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
+        self.over = self.over || Pin::new(&mut self.connection).poll(cx).is_ready();
+        !self.over
+    }
+
+    /// Sends a request and waits for the head of the answer. With the error comes the request, if nobody can have
+    /// seen it.
+    async fn exchange(
+        &mut self,
+        request: Asked,
+    ) -> Result<Response<Incoming>, (hyper::Error, Option<Asked>)> {
+        let mut answered = pin!(self.sender.try_send_request(request));
+        let answer = std::future::poll_fn(|cx| {
+            self.wait(cx);
+            answered.as_mut().poll(&mut unheard())
+        });
+        answer.await.map_err(|mut error| {
+            let unseen = error.take_message();
+            (error.into_error(), unseen)
+        })
+    }
+}
+
+impl Upstream {
+    pub fn new(
+        scheme: &Scheme,
+        authority: &Authority,
+        connector: HttpsConnector<HttpConnector>,
+        connect_timeout: Duration,
+    ) -> Result<Arc<Self>, String> {
+        let said = |error: &dyn std::fmt::Display| format!("'{authority}': {error}");
+        let origin = Uri::builder()
+            .scheme(scheme.clone())
+            .authority(authority.clone())
+            .path_and_query("/");
+        Ok(Arc::new(Self {
+            origin: origin.build().map_err(|error| said(&error))?,
+            host: HeaderValue::from_str(authority.as_str()).map_err(|error| said(&error))?,
+            connector,
+            connect_timeout,
+            idle: Mutex::default(),
+            multiplexed: Mutex::default(),
+            watched: AtomicBool::new(false),
+        }))
+    }
+
+    fn authority(&self) -> &str {
+        self.origin.authority().map_or("?", Authority::as_str)
+    }
+
+    /// Sends a request, whose URI is absolute, and waits for the head of its answer.
+    ///
+    /// A pooled connection that the peer had closed before it saw the request is replaced; that is no retry, since
+    /// nobody has worked on the request.
+    pub async fn send(self: &Arc<Self>, mut request: Asked) -> Result<Response<Body>> {
+        loop {
+            let (taken, used) = match self.take() {
+                Some(taken) => (taken, true),
+                None => (self.connect().await?, false),
+            };
+            let failed = match taken {
+                Taken::Line(mut line) => {
+                    self.as_http1(&mut request);
+                    match line.exchange(request).await {
+                        Ok(response) => return Ok(self.answer(response, Some(line))),
+                        Err(failed) => failed,
+                    }
+                }
+                Taken::Multiplexed(mut sender) => match sender.try_send_request(request).await {
+                    Ok(response) => return Ok(self.answer(response, None)),
+                    Err(mut error) => {
+                        *self.multiplexed.lock() = None;
+                        let unseen = error.take_message();
+                        (error.into_error(), unseen)
+                    }
+                },
+            };
+            match failed {
+                (_, Some(unseen)) if used => request = unseen,
+                (error, _) => return Err(unanswered(&error, self.authority())),
+            }
+        }
+    }
+
+    /// HTTP/1.1 says where it goes in a header, and of the URI no more than the path.
+    fn as_http1(&self, request: &mut Asked) {
+        if request.uri().authority().is_none() {
+            return;
+        }
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| self.host.clone());
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    }
+
+    fn answer(
+        self: &Arc<Self>,
+        answer: Response<Incoming>,
+        line: Option<Box<Line>>,
+    ) -> Response<Body> {
+        answer.map(|incoming| {
+            let mut body = Body {
+                incoming,
+                line,
+                upstream: Arc::clone(self),
+            };
+            if body.incoming.is_end_stream() {
+                body.give_back();
+            }
+            body
+        })
+    }
+
+    /// A connection that can be used at once.
+    fn take(&self) -> Option<Taken> {
+        if let Some(sender) = &*self.multiplexed.lock()
+            && !sender.is_closed()
+        {
+            return Some(Taken::Multiplexed(sender.clone()));
+        }
+        loop {
+            let (mut line, since) = self.idle.lock().pop()?;
+            // What the peer did meanwhile shows now.
+            if since.elapsed() < IDLE && line.advance() && line.sender.is_ready() {
+                return Some(Taken::Line(line));
+            }
+        }
+    }
+
+    /// Keeps an unused connection, and closes those unused for long.
+    fn give_back(&self, mut line: Box<Line>) {
+        if !(line.advance() && line.sender.is_ready()) {
+            return;
+        }
+        let now = Instant::now();
+        let mut idle = self.idle.lock();
+        let old = idle.partition_point(|(_, since)| now - *since >= IDLE);
+        idle.drain(..old);
+        if idle.len() < MOST_IDLE {
+            idle.push((line, now));
+        }
+    }
+
+    /// Closes connections that the peer has closed, and those unused for long.
+    fn tidy(&self) {
+        let now = Instant::now();
+        let keep = |(line, since): &mut (Box<Line>, Instant)| now - *since < IDLE && line.advance();
+        self.idle.lock().retain_mut(keep);
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Taken> {
+        let late = |_| {
+            let (to, limit) = (self.authority(), self.connect_timeout);
+            Error::new(
+                ErrorKind::Connect,
+                format!("no connection to {to} within {limit:?}"),
+            )
+        };
+        // The connector's own limit ends with TCP, and a TLS handshake may hang as well.
+        timeout(self.connect_timeout, self.handshake())
+            .await
+            .map_err(late)?
+    }
+
+    async fn handshake(self: &Arc<Self>) -> Result<Taken> {
+        let to = self.authority();
+        let mut connector = self.connector.clone();
+        let io = connector.call(self.origin.clone()).await;
+        let io = io.map_err(|error| unconnected(&*error, to))?;
+        if io.connected().is_negotiated_h2() {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .adaptive_window(true)
+                .keep_alive_interval(KEEP_ALIVE);
+            let made = builder.handshake(io).await;
+            let (sender, connection) = made.map_err(|error| unanswered(&error, to))?;
+            // Ends when the peer closes it, or nobody holds the sender any more.
+            task::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection ended");
+                }
+            });
+            *self.multiplexed.lock() = Some(sender.clone());
+            return Ok(Taken::Multiplexed(sender));
+        }
+        let made = http1::handshake(io).await;
+        let (sender, connection) = made.map_err(|error| unanswered(&error, to))?;
+        let mut line = Box::new(Line {
+            sender,
+            connection,
+            over: false,
+        });
+        line.advance();
+        self.watch();
+        Ok(Taken::Line(line))
+    }
+
+    /// Has the pool tidied while there is one.
+    fn watch(self: &Arc<Self>) {
+        if self.watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let upstream = Arc::downgrade(self);
+        // Ends with the upstream.
+        task::spawn(async move {
+            loop {
+                tokio::time::sleep(KEEP_ALIVE).await;
+                match upstream.upgrade() {
+                    Some(upstream) => upstream.tidy(),
+                    None => return,
+                }
+            }
+        });
+    }
+}
+
+/// The body of an answer. Read to its end, its connection serves the next call; dropped before, the connection
+/// closes (HTTP/2: the stream is reset), which is how the upstream learns that nobody listens any more.
+pub(super) struct Body {
+    incoming: Incoming,
+    line: Option<Box<Line>>,
+    upstream: Arc<Upstream>,
+}
+
+impl Body {
+    fn give_back(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.upstream.give_back(line);
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let Some(line) = &mut this.line else {
+            return Pin::new(&mut this.incoming).poll_frame(cx);
+        };
+        line.advance();
+        let mut polled = Pin::new(&mut this.incoming).poll_frame(&mut unheard());
+        if polled.is_pending() {
+            line.wait(cx);
+            polled = Pin::new(&mut this.incoming).poll_frame(&mut unheard());
+        }
+        if let Poll::Ready(frame) = &polled {
+            match frame {
+                None => this.give_back(),
+                Some(Ok(_)) if this.incoming.is_end_stream() => this.give_back(),
+                Some(Ok(_)) => {}
+                Some(Err(_)) => this.line = None,
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

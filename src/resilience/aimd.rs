@@ -1,0 +1,182 @@
+//! How many calls a deployment bears at once, found out by what becomes of them.
+//!
+//! Additive increase, multiplicative decrease (Chiu and Jain, "Analysis of the increase and decrease algorithms for
+//! congestion avoidance", 1989), with the signals that model servers give: a refusal for too many calls, a timeout,
+//! and first tokens that take much longer than they used to, since a server that queues says so there first. The time
+//! of a whole answer is no signal: it grows with the answer.
+//!
+//! There is no limit until a first signal: what nobody complains of needs none.
+
+use std::time::Duration;
+
+/// What is left of a limit after a refusal or a timeout.
+const REFUSED: f64 = 0.7;
+/// The same after first tokens have become slow.
+const SLOW: f64 = 0.9;
+/// First tokens are slow when they take this many times as long as they used to.
+const SLOWER: f64 = 2.0;
+/// Slowness alone does not bring the limit below this: it may have other reasons than crowding.
+const SLOW_FLOOR: f64 = 4.0;
+/// The weight of the newest first token among the recent ones.
+const RECENT: f64 = 0.125;
+/// A limit that has grown past this is none.
+const MOST: f64 = 10_000.0;
+
+/// What became of a call, as far as it says something about crowding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Signal {
+    /// Answered.
+    Answered {
+        /// Seconds to the first token, if it was streamed.
+        ttft: Option<f64>,
+        /// Seconds that usually takes; `None` while that is not known.
+        usual: Option<f64>,
+    },
+    /// Refused for too many calls, or not begun in time.
+    Crowded,
+}
+
+/// The automaton. One per deployment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Aimd {
+    limit: Option<f64>,
+    /// When the limit was last lowered. Calls begun before have told what is known already.
+    lowered: Duration,
+    /// Recent times to the first token, against the usual one.
+    slowness: Option<f64>,
+}
+
+impl Aimd {
+    /// Calls that may run at once, at least 1; `None` for any number.
+    pub fn limit(&self) -> Option<u32> {
+        self.limit.map(|limit| limit as u32)
+    }
+
+    /// Takes in what became of a call that began at `began`, `in_flight` calls running when it ended, itself among
+    /// them.
+    pub fn observe(&mut self, signal: Signal, in_flight: u32, began: Duration, now: Duration) {
+        match signal {
+            Signal::Crowded => self.lower(REFUSED, 1.0, in_flight, began, now),
+            Signal::Answered { ttft, usual } => {
+                if let (Some(ttft), Some(usual)) = (ttft, usual.filter(|usual| *usual > 0.0)) {
+                    let ratio = ttft / usual;
+                    let before = self.slowness.unwrap_or(1.0);
+                    let slowness = before + RECENT * (ratio - before);
+                    self.slowness = slowness.is_finite().then_some(slowness);
+                    if slowness > SLOWER {
+                        return self.lower(SLOW, SLOW_FLOOR, in_flight, began, now);
+                    }
+                }
+                // A limit that is not reached shows nothing by being kept.
+                if let Some(limit) = &mut self.limit
+                    && f64::from(in_flight) >= limit.floor()
+                {
+                    *limit += 1.0 / *limit;
+                    self.limit = self.limit.filter(|limit| *limit <= MOST);
+                }
+            }
+        }
+    }
+
+    fn lower(&mut self, share: f64, floor: f64, in_flight: u32, began: Duration, now: Duration) {
+        if began < self.lowered || f64::from(in_flight) < floor {
+            return;
+        }
+        let borne = f64::from(in_flight.max(1));
+        let limit = self.limit.map_or(borne, |limit| limit.min(borne));
+        self.limit = Some((limit * share).max(floor));
+        self.lowered = now;
+        self.slowness = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    const WELL: Signal = Signal::Answered {
+        ttft: Some(0.1),
+        usual: Some(0.1),
+    };
+
+    #[test]
+    fn nothing_is_limited_before_anybody_complains() {
+        let mut aimd = Aimd::default();
+        for at in 0..1000 {
+            aimd.observe(WELL, 500, ms(at), ms(at + 1));
+        }
+        assert_eq!(aimd.limit(), None);
+    }
+
+    #[test]
+    fn one_burst_of_refusals_lowers_the_limit_once() {
+        let mut aimd = Aimd::default();
+        for _ in 0..50 {
+            aimd.observe(Signal::Crowded, 100, ms(0), ms(10));
+        }
+        assert_eq!(aimd.limit(), Some(70));
+        aimd.observe(Signal::Crowded, 70, ms(20), ms(30));
+        assert_eq!(aimd.limit(), Some(49));
+    }
+
+    #[test]
+    fn the_limit_grows_by_one_a_round_while_it_is_used_and_not_while_it_is_not() {
+        let mut aimd = Aimd::default();
+        aimd.observe(Signal::Crowded, 20, ms(0), ms(1));
+        assert_eq!(aimd.limit(), Some(14));
+        for _ in 0..100 {
+            aimd.observe(WELL, 13, ms(2), ms(3));
+        }
+        assert_eq!(aimd.limit(), Some(14));
+        for _ in 0..15 {
+            aimd.observe(WELL, 14, ms(2), ms(3));
+        }
+        assert_eq!(aimd.limit(), Some(15));
+    }
+
+    #[test]
+    fn slow_first_tokens_lower_it_but_not_below_a_few() {
+        let mut aimd = Aimd::default();
+        let slow = Signal::Answered {
+            ttft: Some(1.0),
+            usual: Some(0.1),
+        };
+        for at in 0..10_000 {
+            aimd.observe(slow, aimd.limit().unwrap_or(64), ms(at), ms(at));
+        }
+        assert_eq!(aimd.limit(), Some(4));
+        let mut alone = Aimd::default();
+        for at in 0..100 {
+            alone.observe(slow, 1, ms(at), ms(at));
+        }
+        assert_eq!(alone.limit(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_limit_is_at_least_one_and_never_above_what_was_borne_when_it_was_lowered(
+            steps in proptest::collection::vec((0u8..3, 1u32..300, 0.0..1e9f64), 1..300),
+        ) {
+            let mut aimd = Aimd::default();
+            for (at, (kind, in_flight, ttft)) in (0u64..).zip(steps) {
+                let signal = match kind {
+                    0 => Signal::Crowded,
+                    1 => WELL,
+                    _ => Signal::Answered { ttft: Some(ttft), usual: Some(0.1) },
+                };
+                let before = aimd.limit();
+                aimd.observe(signal, in_flight, ms(at), ms(at));
+                if let Some(limit) = aimd.limit() {
+                    prop_assert!(limit >= 1);
+                    prop_assert!(limit <= before.map_or(in_flight, |before| (before + 1).max(in_flight)));
+                }
+            }
+        }
+    }
+}
