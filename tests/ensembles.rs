@@ -287,7 +287,7 @@ async fn inside_of(
     let mut builder = Orchestrator::builder(config);
     for ((name, provider), (quality, _)) in names.iter().zip(&providers).zip(scripts) {
         let deployment = Deployment {
-            quality: *quality,
+            quality: Some(*quality),
             ..deployment(name)
         };
         builder = builder.provider(deployment, Arc::clone(provider) as _);
