@@ -47,6 +47,15 @@ impl Answer {
             .and_then(|choice| choice.message.content.as_deref())
             .unwrap_or_default()
     }
+
+    /// Whether it answers nothing at all: no choice has a text, a refusal, or a tool to be called.
+    pub fn is_empty(&self) -> bool {
+        let blank = |text: &Option<String>| text.as_ref().is_none_or(|text| text.trim().is_empty());
+        self.choices.iter().all(|choice| {
+            let message = &choice.message;
+            blank(&message.content) && blank(&message.refusal) && message.tool_calls.is_empty()
+        })
+    }
 }
 
 /// One of the answers.
@@ -226,13 +235,17 @@ impl Delta {
     /// Whether it says anything: text, reasoning, a tool call, a refusal or an end. The wire's opening
     /// chunk with only a role does not; until one that does, another deployment may still take over.
     pub fn is_semantic(&self) -> bool {
+        self.says() || self.finishes()
+    }
+
+    /// Whether it says anything: text, reasoning, a tool call or a refusal.
+    pub fn says(&self) -> bool {
         self.choices.iter().any(|choice| {
             let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
             said(&choice.content)
                 || said(&choice.reasoning)
                 || said(&choice.refusal)
                 || !choice.tool_calls.is_empty()
-                || choice.finish.is_some()
         })
     }
 
@@ -331,7 +344,7 @@ pub struct EnsembleReport {
     /// Members that did not have to be asked, or whose call was ended early.
     pub saved: usize,
     /// Why it stopped: `everybody` was heard, the outcome was `decided`, the answer `confident`, no further vote
-    /// `not_worth_it`, or the `deadline` came.
+    /// `not_worth_it`, whoever was still to come was `late`, or the `deadline` came.
     pub stopped: &'static str,
     /// Digest of what was learned of its votes; none if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]

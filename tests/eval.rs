@@ -234,7 +234,16 @@ fn what_cannot_be_measured_is_refused_with_its_reason() {
     )
     .unwrap();
     std::fs::write(lab.path("empty.jsonl"), "").unwrap();
-    let table: [(&[&str], &str); 5] = [
+    std::fs::write(
+        lab.path("mute.jsonl"),
+        "{\"id\":\"a\",\"prompt\":\"x\",\"reference\":\"y\",\"answers\":{}}\n",
+    )
+    .unwrap();
+    let unknown = format!(
+        "nothing of 'a' is recorded; there is {}",
+        lab.models().replace(',', ", ")
+    );
+    let table: [(&[&str], &str); 9] = [
         (
             &["ensemble", "--test", "gone.jsonl", "--members", "a,b"],
             "gone.jsonl",
@@ -249,7 +258,30 @@ fn what_cannot_be_measured_is_refused_with_its_reason() {
         ),
         (
             &["ensemble", "--test", "test.jsonl", "--members", "a,b"],
-            "nothing of 'a' is recorded",
+            &unknown,
+        ),
+        (
+            &[
+                "frontier",
+                "--learn",
+                "learn.jsonl",
+                "--test",
+                "test.jsonl",
+                "--members",
+                "a,b",
+                "--svg",
+                "frontier.svg",
+            ],
+            &unknown,
+        ),
+        (
+            &["route", "--data", "test.jsonl", "--models", "a,b"],
+            &unknown,
+        ),
+        (&["route", "--data", "mute.jsonl"], "no model's answers"),
+        (
+            &["ensemble", "--test", "mute.jsonl", "--members", "a,b"],
+            "no answer of any model",
         ),
         (
             &["route", "--data", "test.jsonl", "--policy", "fixed:nobody"],
@@ -262,5 +294,63 @@ fn what_cannot_be_measured_is_refused_with_its_reason() {
         assert_eq!(ran.status.code(), Some(1), "{args:?}: {told}");
         assert!(told.contains(said), "{args:?}: {told}");
         assert!(!Path::new(&lab.path("frontier.svg")).exists());
+    }
+}
+
+#[test]
+fn a_number_out_of_its_range_is_refused_with_the_option_and_the_range() {
+    let lab = Lab::new("20");
+    let models = lab.models();
+    let ensemble = ["ensemble", "--test", "test.jsonl", "--members", &models];
+    let route = ["route", "--data", "test.jsonl"];
+    let frontier = [
+        "frontier",
+        "--learn",
+        "learn.jsonl",
+        "--test",
+        "test.jsonl",
+        "--members",
+        &models,
+    ];
+    let table: [(&[&str], &str, &str, &str); 22] = [
+        (&ensemble, "--wave", "0", "1 to 32"),
+        (&ensemble, "--wave", "33", "1 to 32"),
+        (&ensemble, "--wave", "5", "1 to 4, the number of members"),
+        (&ensemble, "--stop", "0.4", "0.5 to 1"),
+        (&ensemble, "--stop", "NaN", "0.5 to 1"),
+        (&ensemble, "--worth", "0", "0.000001 to 1000"),
+        (&ensemble, "--worth", "inf", "0.000001 to 1000"),
+        (&ensemble, "--target-cost", "-1", "0.001 to 1000000"),
+        (&ensemble, "--target-accuracy", "150", "1 to 100"),
+        (&ensemble, "--target-accuracy", "0.5", "1 to 100"),
+        (&ensemble, "--labels", "0", "1 to 1000000, or all, or none"),
+        (
+            &ensemble,
+            "--labels",
+            "some",
+            "1 to 1000000, or all, or none",
+        ),
+        (&route, "--queries", "-1", "0 to 1000000"),
+        (&route, "--queries", "1000001", "0 to 1000000"),
+        (&route, "--seeds", "0", "1..=10000"),
+        (&route, "--cost-weight", "-1", "0 to 100"),
+        (&route, "--shift", "best:10:1.5", "a share from 0 to 1"),
+        (&route, "--shift", "best:1000:0.5", "from 0 to below 1000"),
+        (&frontier, "--worths", "0.1,0", "0.000001 to 1000"),
+        (&["generate", "x.jsonl"], "--questions", "0", "1 to "),
+        (&["generate", "x.jsonl"], "--models", "0", "1 to "),
+        (&["record", "x.jsonl"], "--most", "0", "1 to 10000000"),
+    ];
+    for (command, option, value, range) in table {
+        let given = format!("{option}={value}");
+        let mut args = command.to_vec();
+        args.push(&given);
+        let ran = lab.run(&args);
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(2), "{given}: {told}");
+        assert!(
+            told.contains(option) && told.contains(range),
+            "{given}: {told}"
+        );
     }
 }

@@ -107,7 +107,7 @@ fn is_empty(cell: &Cell) -> bool {
 fn works(learned: &Learned) {
     for (id, known) in &learned.deployments {
         latency(known.latency);
-        ability((*known.ability).clone());
+        ability(*known.ability);
         aptitude(&known.aptitude);
         let share = known.tokens.cached_share();
         assert!((0.0..=1.0).contains(&share), "{id}: {share}");

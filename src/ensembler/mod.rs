@@ -2,17 +2,23 @@
 //!
 //! - [`Ensembler`]: the handle; a query with an ensemble plan goes in, an answer comes out.
 //! - `actor`: owns the running ensembles, so that all end with it, and counts them.
-//! - `fan_out`: one ensemble, start to end: asks, stops early, merges.
+//! - `fan_out`: one ensemble, start to end: `poll` asks and gathers, `conclude` makes an answer of it, with the help
+//!   of a further model (`consult`) where the merge wants one; `told` is its report, `unanswered` says why there is none.
 //! - `steering`: whom to ask next and when to stop, pure.
 //! - [`merge`]: the strategies, pure.
 //! - [`confidence`]: how sure to be, pure.
 //! - [`vectors`]: sentence vectors of answers, where an ensemble wants them.
 
 mod actor;
+mod conclude;
 pub mod confidence;
+mod consult;
 mod fan_out;
 pub mod merge;
+mod poll;
 mod steering;
+mod told;
+mod unanswered;
 pub mod vectors;
 
 use std::sync::Arc;
@@ -20,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::answer::{EnsembleReport, MemberReport};
+use crate::answer::{Answer, EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
 use crate::executor::{Committed, Executor};
 use crate::id::DeploymentId;
@@ -68,6 +74,18 @@ pub struct Merged {
     pub report: Option<EnsembleReport>,
     /// What there is to learn from it.
     pub lesson: Option<Lesson>,
+    /// Of a member's answer that is streamed while it is written: tells all this again at its end, when it is known.
+    pub ending: Option<Ending>,
+}
+
+/// What an ensemble comes to once the answer that it streams is whole.
+pub struct Ending(Box<dyn FnOnce(Answer) -> Option<Merged> + Send>);
+
+impl Ending {
+    /// Told of the whole answer.
+    pub fn of(self, answer: Answer) -> Option<Merged> {
+        (self.0)(answer)
+    }
 }
 
 /// What there is to learn from an ensemble.

@@ -1,17 +1,20 @@
 //! Whom an ensemble asks next, and when it stops: pure decisions over the votes so far.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
+mod round;
+mod stream;
+#[cfg(test)]
+mod tests;
 
-use super::merge::compare::{self, Form, Similarity};
-use super::merge::{Group, Strategy, Vote};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::merge::Strategy;
+use super::merge::compare::{self, Form};
 use crate::answer::Usage;
 use crate::config::Aim;
-use crate::learner::{Course, Seen, Setup};
-use crate::learning::votes::{
-    Ballot, Candidate, Model, Next, Plan, Posterior, Round, Said, Stop, Target, Truth,
-};
+use crate::learner::{Course, Setup};
+use crate::learning::votes::{Candidate, Model, Next, Plan, Stop, Target};
 use crate::provider::Price;
 use crate::query::Query;
 use crate::router::EnsemblePlan;
@@ -43,6 +46,8 @@ pub(super) enum Why {
     Confident,
     /// No further vote is worth its price.
     NotWorth,
+    /// Whoever has not been heard has been silent for longer than is waited for.
+    Late,
 }
 
 impl Why {
@@ -53,6 +58,7 @@ impl Why {
             Self::Decided => "decided",
             Self::Confident => "confident",
             Self::NotWorth => "not_worth_it",
+            Self::Late => "late",
         }
     }
 }
@@ -64,12 +70,41 @@ pub(super) struct Heard<'a> {
     pub place: usize,
     /// What it said; `None` for nothing that could be counted.
     pub text: Option<&'a str>,
+    /// Whether it answers anything at all: in words, by a tool, or by refusing.
+    pub speaks: bool,
     /// Output tokens, if counted.
     pub tokens: Option<u32>,
     /// Input tokens, likewise.
     pub input: Option<u32>,
     /// The sentence vector of the text, if there is one.
     pub vector: Option<&'a [f32]>,
+}
+
+/// How far an ensemble has come. Members are named by their places in the plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress<'a> {
+    /// Who may be asked.
+    pub open: &'a [usize],
+    /// Who was asked, in order.
+    pub asked: &'a [usize],
+    /// Who answered.
+    pub heard: &'a [Heard<'a>],
+    /// How many of those asked failed.
+    pub failed: usize,
+    /// How many of those asked have been silent for longer than their patience. They may still answer.
+    pub late: usize,
+}
+
+impl Progress<'_> {
+    /// Those asked who have neither answered nor failed.
+    fn outstanding(&self) -> usize {
+        self.asked.len() - self.heard.len() - self.failed
+    }
+
+    fn unasked(&self) -> Vec<usize> {
+        let unasked = |at: &usize| !self.asked.contains(at);
+        self.open.iter().copied().filter(unasked).collect()
+    }
 }
 
 /// How one ensemble is steered.
@@ -118,147 +153,30 @@ impl<'a> Steering<'a> {
         steering
     }
 
-    /// The votes that count, with their places among those heard.
-    pub fn votes<'b>(&'b self, heard: &[Heard<'b>]) -> (Vec<Vote<'b>>, Vec<usize>) {
-        let counted = heard.iter().enumerate().filter_map(|(order, heard)| {
-            let text = heard.text?;
-            compare::declined(text, &self.form)
-                .is_none()
-                .then_some((order, heard, text))
-        });
-        let mut votes: Vec<(Vote<'b>, usize)> = counted
-            .map(|(order, heard, text)| (vote(self.plan, heard, text, order), order))
-            .collect();
-        if votes.is_empty() {
-            // Nobody gave an answer: then what they said instead is all there is.
-            votes = heard
-                .iter()
-                .enumerate()
-                .map(|(order, heard)| {
-                    let text = heard.text.unwrap_or_default();
-                    (vote(self.plan, heard, text, order), order)
-                })
-                .collect();
-        }
-        votes.into_iter().unzip()
-    }
-
-    /// Whether the sentence vector of an answer is of use: for prose, in an ensemble that wants them.
-    pub fn wants_vector(&self, text: &str) -> bool {
-        self.plan.vectors && compare::is_prose(text, &self.form)
-    }
-
-    /// Votes that say the same.
-    pub fn group(&self, votes: &[Vote<'_>]) -> Vec<Group> {
-        compare::group(votes, &self.form, Similarity::between(votes).as_ref())
-    }
-
-    /// What was heard as a round of votes; the group of each that counts.
-    pub fn round(&self, heard: &[Heard<'_>]) -> (Round, HashMap<usize, u8>) {
-        let (votes, orders) = self.votes(heard);
-        let counted = votes
-            .iter()
-            .any(|vote| compare::declined(vote.text, &self.form).is_none());
-        let mut groups = HashMap::new();
-        if counted {
-            for (number, group) in (0u8..=254).zip(self.group(&votes)) {
-                for vote in group.members {
-                    groups.insert(heard[orders[vote]].place, number);
-                }
-            }
-        }
-        let ballots = heard
-            .iter()
-            .map(|one| Ballot {
-                member: self.model.member(name(self.plan, one.place)),
-                said: said(groups.get(&one.place).copied(), one.tokens),
-            })
-            .collect();
-        let round = Round {
-            kind: self.label.map(|label| self.model.kind(label)),
-            ballots,
-            options: self.options(),
-            prompt_tokens: Some(self.prompt_tokens),
-            truth: Truth::Unknown,
-        };
-        (round, groups)
-    }
-
-    fn options(&self) -> Option<u8> {
-        match &self.form {
-            Form::Letter(options) => Some(options.count()),
-            _ => None,
-        }
-    }
-
-    /// How likely each group is right, by what was learned.
-    pub fn posterior(&self, round: &Round) -> Posterior {
-        if self.setup.stepwise {
-            self.model.posterior_when_asked(round)
-        } else {
-            self.model.posterior(round)
-        }
-    }
-
-    /// Whether the posterior rests on experience.
-    pub fn is_learned(&self) -> bool {
-        self.is_learned
-    }
-
-    /// What is to be learned from.
-    pub fn seen(&self, query: &Query, heard: &[Heard<'_>], groups: &HashMap<usize, u8>) -> Seen {
-        Seen {
-            ensemble: self.plan.key.clone(),
-            decision: query.id.clone(),
-            kind: self.label.map(str::to_owned),
-            ballots: heard
-                .iter()
-                .map(|one| {
-                    let said = said(groups.get(&one.place).copied(), one.tokens);
-                    (name(self.plan, one.place).to_owned(), said)
-                })
-                .collect(),
-            options: self.options(),
-            prompt_tokens: self.prompt_tokens,
-            input_tokens: mean(heard.iter().filter_map(|one| one.input)),
-            truth: Truth::Unknown,
-        }
-    }
-
-    /// How the ensemble is set up, for the learner.
-    pub fn setup(&self) -> Setup {
-        self.setup.clone()
-    }
-
-    /// What to do, when of the members `open` may be asked, `asked` were, and `heard` answered; `failed` is how many
-    /// of the asked failed.
-    pub fn step(
-        &self,
-        open: &[usize],
-        asked: &[usize],
-        heard: &[Heard<'_>],
-        failed: usize,
-    ) -> Step {
-        let outstanding = asked.len() - heard.len() - failed;
-        let left: Vec<usize> = open
-            .iter()
-            .copied()
-            .filter(|at| !asked.contains(at))
-            .collect();
+    /// What to do next. Who is late is not waited for while anybody else can be asked, or once the quorum is there.
+    pub fn step(&self, progress: &Progress<'_>) -> Step {
+        let Progress { asked, heard, .. } = *progress;
+        let outstanding = progress.outstanding();
+        let left = progress.unasked();
         if asked.is_empty() {
             return Step::Ask(self.first_wave(&left));
         }
-        let enough = heard.len() >= self.plan.quorum && !self.plan.everyone;
-        if enough && self.is_decided(open, asked, heard, outstanding + left.len()) {
+        let speaks = heard.iter().any(|one| one.speaks);
+        let enough = speaks && heard.len() >= self.plan.quorum && !self.plan.everyone;
+        if enough && self.is_decided(progress, outstanding + left.len()) {
             return Step::Stop(Why::Decided);
         }
-        if outstanding > 0 {
+        if outstanding > progress.late {
             return Step::Wait;
         }
         if left.is_empty() {
-            return Step::Stop(Why::Everybody);
+            return match (outstanding, enough) {
+                (0, _) => Step::Stop(Why::Everybody),
+                (_, true) => Step::Stop(Why::Late),
+                (_, false) => Step::Wait,
+            };
         }
-        if !self.setup.stepwise || !enough {
+        if !self.setup.stepwise {
             // Without weights that say who, the next in the plan's order.
             return Step::Ask(vec![left[0]]);
         }
@@ -267,10 +185,47 @@ impl<'a> Steering<'a> {
             Next::Ask { candidate, .. } => left
                 .get(candidate)
                 .map_or(Step::Stop(Why::Everybody), |at| Step::Ask(vec![*at])),
+            // Somebody must answer, whatever that is worth.
+            Next::Stop(_) if !enough => Step::Ask(vec![self.obvious(&left)]),
             Next::Stop(Stop::Confident) => Step::Stop(Why::Confident),
             Next::Stop(Stop::NotWorth) => Step::Stop(Why::NotWorth),
             Next::Stop(Stop::NobodyLeft) => Step::Stop(Why::Everybody),
         }
+    }
+
+    /// How long a member that is asked now may be silent before it counts as late. `own` is what its deployment is
+    /// given for an answer, `left` the time to the deadline, `unasked` who can still be asked. Those, or who is to
+    /// judge when there is nobody, must have time to answer after it: twice what they are expected to take, at least a
+    /// quarter and at most half of what is left, and half where nothing is known of them.
+    pub fn patience(&self, own: Duration, left: Duration, unasked: &[usize]) -> Duration {
+        let judge = self.plan.judge.as_deref();
+        let after: Vec<&crate::router::Plan> = match unasked {
+            [] => judge.into_iter().collect(),
+            places => places.iter().map(|at| &self.plan.members[*at]).collect(),
+        };
+        if after.is_empty() {
+            return own;
+        }
+        let expected = after
+            .iter()
+            .filter_map(|plan| plan.candidates.first()?.expected.seconds)
+            .reduce(f64::max);
+        fair(own, left, expected)
+    }
+
+    /// Whom to ask where no vote is worth its price: the cheapest of a cascade, else the best.
+    fn obvious(&self, left: &[usize]) -> usize {
+        if self.plan.merge == Strategy::Cascade {
+            return left[0];
+        }
+        let better = |a: usize, b: usize| {
+            if quality(self.plan, b) > quality(self.plan, a) {
+                b
+            } else {
+                a
+            }
+        };
+        left.iter().copied().reduce(better).unwrap_or_default()
     }
 
     fn first_wave(&self, open: &[usize]) -> Vec<usize> {
@@ -289,13 +244,10 @@ impl<'a> Steering<'a> {
         }
         let first = match self.next(&open, &[]) {
             Next::Ask { candidate, .. } => candidate.min(open.len().saturating_sub(1)),
-            // Somebody must answer, whatever that is worth: the best.
-            Next::Stop(_) => (0..open.len())
-                .max_by(|a, b| {
-                    let of = |at: usize| quality(self.plan, open[at]);
-                    of(*a).total_cmp(&of(*b)).then(b.cmp(a))
-                })
-                .unwrap_or(0),
+            Next::Stop(_) => {
+                let best = self.obvious(&open);
+                open.iter().position(|at| *at == best).unwrap_or(0)
+            }
         };
         open[..=first].rotate_right(1);
         open[1..].sort_by(|a, b| quality(self.plan, *b).total_cmp(&quality(self.plan, *a)));
@@ -324,14 +276,16 @@ impl<'a> Steering<'a> {
 
     fn next(&self, left: &[usize], heard: &[Heard<'_>]) -> Next {
         let (round, _) = self.round(heard);
-        let candidates: Vec<Candidate> = left
-            .iter()
-            .map(|at| Candidate {
-                member: self.model.member(name(self.plan, *at)),
-                price: self.price(*at),
-            })
-            .collect();
-        self.model.next(&round, &candidates, &self.setup.plan)
+        self.model
+            .next(&round, &self.candidates(left), &self.setup.plan)
+    }
+
+    fn candidates(&self, places: &[usize]) -> Vec<Candidate> {
+        let candidate = |at: &usize| Candidate {
+            member: self.model.member(name(self.plan, *at)),
+            price: self.price(*at),
+        };
+        places.iter().map(candidate).collect()
     }
 
     /// What asking a member costs, in dollars, or in calls where nobody has a price.
@@ -364,13 +318,10 @@ impl<'a> Steering<'a> {
     }
 
     /// Whether what is still to come cannot change the outcome.
-    fn is_decided(
-        &self,
-        open: &[usize],
-        asked: &[usize],
-        heard: &[Heard<'_>],
-        to_come: usize,
-    ) -> bool {
+    fn is_decided(&self, progress: &Progress<'_>, to_come: usize) -> bool {
+        let Progress {
+            open, asked, heard, ..
+        } = *progress;
         match self.plan.merge {
             Strategy::First => true,
             Strategy::Plurality => {
@@ -391,19 +342,13 @@ impl<'a> Steering<'a> {
     }
 }
 
-fn mean(counts: impl Iterator<Item = u32>) -> Option<f32> {
-    let (sum, n) = counts.fold((0.0, 0.0), |(sum, n), count| (sum + count as f32, n + 1.0));
-    (n > 0.0).then_some(sum / n)
-}
-
-fn said(group: Option<u8>, tokens: Option<u32>) -> Said {
-    match group {
-        Some(cluster) => Said::Answer {
-            cluster,
-            tokens: tokens.map(|tokens| tokens as f32),
-        },
-        None => Said::Nothing,
-    }
+/// A patience that leaves `left` enough for those who come after, who are expected to take so many seconds.
+fn fair(own: Duration, left: Duration, expected: Option<f64>) -> Duration {
+    let seconds = left.as_secs_f64();
+    let reserve = expected.map_or(seconds / 2.0, |expected| {
+        (2.0 * expected).max(seconds / 4.0).min(seconds / 2.0)
+    });
+    own.min(Duration::from_secs_f64(seconds - reserve))
 }
 
 /// The member's name: that of the deployment it begins with.
@@ -413,17 +358,6 @@ fn name(plan: &EnsemblePlan, place: usize) -> &str {
         .candidates
         .first()
         .map_or(member.asked.as_str(), |first| first.deployment.as_str())
-}
-
-fn vote<'b>(plan: &'b EnsemblePlan, heard: &Heard<'b>, text: &'b str, order: usize) -> Vote<'b> {
-    let candidate = plan.members[heard.place].candidates.first();
-    Vote {
-        text,
-        quality: quality(plan, heard.place),
-        vector: heard.vector,
-        family: candidate.and_then(|candidate| candidate.family.as_deref()),
-        order,
-    }
 }
 
 fn quality(plan: &EnsemblePlan, place: usize) -> f64 {

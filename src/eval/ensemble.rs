@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::metrics::{self, Bin, Outcome, Summary};
 use super::prices::Prices;
-use super::record::Recorded;
+use super::record::{self, Recorded};
 use super::replay::{ENSEMBLE, Setting, Stage, id, is_right, reward};
 use crate::config::{Aim, Ensemble, Routing};
 use crate::ensembler::merge::Strategy;
@@ -99,7 +99,11 @@ pub async fn run(
     options: &Options,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Report> {
-    check(test, options)?;
+    check(test, &options.members)?;
+    if matches!(options.merge, Strategy::Judge | Strategy::Synthesize) {
+        let message = "a record has nobody to judge or to write";
+        return Err(Error::invalid("merge", message));
+    }
     let members: Vec<String> = options.members.iter().map(|member| id(member)).collect();
     let stage = Stage::new(Setting {
         models: &options.members,
@@ -230,42 +234,18 @@ struct Tally {
     failed: usize,
 }
 
-fn check(test: &[Arc<Recorded>], options: &Options) -> Result<()> {
-    if !(2..=32).contains(&options.members.len()) {
+/// Whether answers of these members can be measured.
+pub(super) fn check(test: &[Arc<Recorded>], members: &[String]) -> Result<()> {
+    if !(2..=32).contains(&members.len()) {
         return Err(Error::invalid("members", "must be 2 to 32 models"));
     }
     if test.is_empty() {
         return Err(Error::invalid("test", "has no questions"));
     }
-    if matches!(options.merge, Strategy::Judge | Strategy::Synthesize) {
-        return Err(Error::invalid(
-            "merge",
-            "a record has nobody to judge or to write",
-        ));
-    }
-    for member in &options.members {
-        if !test
-            .iter()
-            .any(|record| record.answers.contains_key(member))
-        {
-            let mut known: Vec<&str> = test
-                .iter()
-                .flat_map(|record| record.answers.keys().map(String::as_str))
-                .collect();
-            known.sort_unstable();
-            known.dedup();
-            let message = format!(
-                "nothing of '{member}' is recorded; there is {}",
-                known.join(", ")
-            );
-            return Err(Error::invalid("members", message));
-        }
-    }
+    record::answered(test, "members", members)?;
     if test.iter().all(|record| record.reference.is_none()) {
-        return Err(Error::invalid(
-            "test",
-            "has no references to measure against",
-        ));
+        let message = "has no references to measure against";
+        return Err(Error::invalid("test", message));
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ pub async fn run(
     options: &Options,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Report> {
+    ensemble::check(test, &options.members)?;
     let mut ways = vec![
         (Strategy::Plurality, None, "vote"),
         (Strategy::Weighted, None, "vote"),

@@ -8,11 +8,14 @@
 //!
 //! `id`, `prompt` and `answers` are required. Fields not named here are passed over.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Result};
 
 /// Tokens counted on top of a prompt's own text: what a usual system message and chat template add.
 pub const PROMPT_OVERHEAD_TOKENS: u32 = 110;
@@ -113,15 +116,41 @@ fn tokens(chars: u64) -> u32 {
 
 /// Every model that answered anything, in order of first appearance; those that first appear with the same
 /// question are in order of their names.
-pub fn models(records: &[Recorded]) -> Vec<String> {
+pub fn models(records: &[impl Borrow<Recorded>]) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut models = Vec::new();
-    for name in records.iter().flat_map(|record| record.answers.keys()) {
+    for name in records
+        .iter()
+        .flat_map(|record| record.borrow().answers.keys())
+    {
         if seen.insert(name.as_str()) {
             models.push(name.clone());
         }
     }
     models
+}
+
+/// Whether each of these models answered anything.
+///
+/// # Errors
+/// [`Invalid`](crate::ErrorKind::Invalid), of `field`, for one that did not; it names those who did.
+pub fn answered(
+    records: &[impl Borrow<Recorded>],
+    field: &'static str,
+    names: &[String],
+) -> Result<()> {
+    let mut known = models(records);
+    let Some(unknown) = names.iter().find(|name| !known.contains(name)) else {
+        return Ok(());
+    };
+    known.sort();
+    let there = if known.is_empty() {
+        "no answer of any model".to_owned()
+    } else {
+        known.join(", ")
+    };
+    let message = format!("nothing of '{unknown}' is recorded; there is {there}");
+    Err(Error::invalid(field, message))
 }
 
 /// Writes records as [`read`](super::read::read) reads them, one a line.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::prices::Prices;
-use super::record::Recorded;
+use super::record::{self, Recorded};
 use super::replay::{PROVIDER, Setting, Shift, Stage, id, reward};
 use crate::config::Routing;
 use crate::error::{Error, Result};
@@ -108,29 +108,32 @@ pub async fn run(
     }
     let mut models = options.models.clone();
     if models.is_empty() {
-        models = test
-            .iter()
-            .flat_map(|record| record.answers.keys().cloned())
-            .collect();
+        models = record::models(test);
         models.sort();
-        models.dedup();
     }
+    if models.is_empty() {
+        return Err(Error::invalid(
+            "data",
+            "has questions, but no model's answers",
+        ));
+    }
+    record::answered(test, "models", &models)?;
     let best = Best::of(test, &models);
     let mut options = options.clone();
     if let Some(shift) = options.shift.as_mut().filter(|shift| shift.model == "best") {
         shift.model.clone_from(&best.single);
     }
     let named = match (&options.policy, &options.shift) {
-        (Policy::Fixed(model), _) => Some(model),
-        (_, Some(shift)) => Some(&shift.model),
+        (Policy::Fixed(model), _) => Some(("policy", model)),
+        (_, Some(shift)) => Some(("shift", &shift.model)),
         _ => None,
     };
-    if let Some(unknown) = named.filter(|name| !models.contains(name)) {
-        let message = format!(
-            "nothing of '{unknown}' is recorded; there is {}",
-            models.join(", ")
-        );
-        return Err(Error::invalid("model", message));
+    if let Some((field, model)) = named {
+        record::answered(test, field, std::slice::from_ref(model))?;
+        if !models.contains(model) {
+            let message = format!("'{model}' is none of {}", models.join(", "));
+            return Err(Error::invalid(field, message));
+        }
     }
     let queries = if options.queries == 0 {
         test.len()

@@ -64,7 +64,12 @@ const LONGEST_OPENING: usize = 1 << 20;
 
 /// How long to wait for the first sign of an answer. The `last` to be asked is given more time: nobody else would be
 /// faster, and an answer may be longer, or thought about for longer, than any before.
-fn patience(timeouts: &Timeouts, latency: &Latency, stream: bool, last: bool) -> Duration {
+pub(super) fn patience(
+    timeouts: &Timeouts,
+    latency: &Latency,
+    stream: bool,
+    last: bool,
+) -> Duration {
     let (learned, floor, most) = if stream {
         (&latency.ttft, IMPATIENT[0], timeouts.first_token)
     } else {

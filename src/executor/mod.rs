@@ -342,6 +342,12 @@ impl Executor {
     }
 }
 
+/// How long a deployment may be silent before a whole answer of it is given up.
+pub(crate) fn patience(cell: &Cell) -> Duration {
+    let timeouts = cell.deployment.load().timeouts;
+    attempt::patience(&timeouts, &cell.snapshot.load().latency, false, false)
+}
+
 fn lost() -> Error {
     Error::new(ErrorKind::Cancelled, "another call answered first")
 }

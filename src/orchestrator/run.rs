@@ -13,9 +13,9 @@ use tracing::Instrument;
 
 use super::record::Record;
 use super::{Inner, Streaming, closing, evidence};
-use crate::answer::{Answer, Delta, Deltas, FinishReason, Report};
+use crate::answer::{Answer, Delta, Deltas, FinishReason, Report, Usage};
 use crate::dispatcher::Permit;
-use crate::ensembler::Job;
+use crate::ensembler::{Ending, Job, Merged};
 use crate::error::{Error, Result};
 use crate::executor::{self, Committed, Executed};
 use crate::id::DeploymentId;
@@ -39,7 +39,7 @@ struct Begun {
     permit: Permit,
     /// Who gives it, for its price.
     cell: Option<Arc<Cell>>,
-    /// What was asked of whom, of a single answer: what it shows is evidence.
+    /// What was asked of whom, of one deployment's answer: what it shows is evidence.
     asked: Option<Asked>,
 }
 
@@ -47,6 +47,8 @@ struct Begun {
 struct Asked {
     query: Arc<Query>,
     traits: Option<Traits>,
+    /// Where it is a member of an ensemble.
+    ending: Option<Ending>,
 }
 
 pub(super) async fn ask(inner: &Arc<Inner>, query: Query) -> Result<Answer> {
@@ -109,6 +111,7 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         cell,
         asked,
         finish: None,
+        usage: None,
         said: String::new(),
         cut: Box::pin(inner.cut.clone().cancelled_owned()),
         most: if inner.config.load().ledger.keep_prompts {
@@ -272,7 +275,11 @@ async fn proceed(
         if let Committed::Whole(answer) = &committed {
             evidence::of_answer(inner, &query, traits, &cell, answer);
         }
-        let asked = Asked { query, traits };
+        let asked = Asked {
+            query,
+            traits,
+            ending: None,
+        };
         return Ok((committed, report, permit, Some(cell), Some(asked)));
     };
     let executor = Arc::clone(&inner.executor);
@@ -289,17 +296,29 @@ async fn proceed(
     if let Some(lesson) = merged.lesson.take() {
         evidence::of_ensemble(inner, &query, traits, lesson, &merged.members);
     }
-    report.ensemble = merged.report;
     let cell = inner.catalogue.load().get(&merged.model).cloned();
     report.note = cell.as_ref().and_then(|cell| cell.provider.load().note());
+    let ending = merged.ending.take();
+    let asked = ending.map(|ending| Asked {
+        query,
+        traits,
+        ending: Some(ending),
+    });
+    let committed = tell(&mut report, merged);
+    Ok((committed, report, permit, cell, asked))
+}
+
+/// Reports an ensemble.
+fn tell(report: &mut Report, merged: Merged) -> Committed {
+    report.ensemble = merged.report;
     report.model = Some(merged.model);
     report.attempts = merged.attempts;
     report.members = merged.members;
     report.agreement = merged.agreement;
     report.confidence = merged.confidence;
     report.cost = merged.cost;
-    report.note = merged.note.or(report.note);
-    Ok((merged.committed, report, permit, cell, None))
+    report.note = merged.note.or(report.note.take());
+    merged.committed
 }
 
 /// A stream on its way to the caller: holds the permit, and writes the record when it ends or is dropped.
@@ -316,6 +335,7 @@ struct Running {
     cell: Option<Arc<Cell>>,
     asked: Option<Asked>,
     finish: Option<FinishReason>,
+    usage: Option<Usage>,
     /// What was said so far, up to `most` bytes: past it, it is not whole any more and shows nothing.
     said: String,
     most: usize,
@@ -324,22 +344,49 @@ struct Running {
 }
 
 impl Running {
-    /// What the whole answer shows of its deployment.
-    fn learn(&mut self, record: &Record) {
-        if let (Some(asked), Some(cell)) = (self.asked.take(), &self.cell)
-            && self.said.len() <= MOST_SAID
-        {
-            let mut answer = Answer::text(std::mem::take(&mut self.said));
-            if let Some(choice) = answer.choices.first_mut() {
-                choice.finish = self.finish.take();
-            }
-            evidence::of_answer(record.inner(), &asked.query, asked.traits, cell, &answer);
+    /// What the whole answer shows of its deployment, and of the ensemble that it decided.
+    fn learn(&mut self, record: &mut Record) {
+        let (Some(asked), Some(cell)) = (self.asked.take(), &self.cell) else {
+            return;
+        };
+        let said = self.said.len();
+        let mut answer = Answer::text(std::mem::take(&mut self.said));
+        answer.usage = self.usage;
+        if let Some(choice) = answer.choices.first_mut() {
+            choice.finish = self.finish.take();
         }
+        let Some(ending) = asked.ending else {
+            if said <= MOST_SAID {
+                evidence::of_answer(record.inner(), &asked.query, asked.traits, cell, &answer);
+            }
+            return;
+        };
+        let Some(mut merged) = ending.of(answer) else {
+            return;
+        };
+        if said > self.most {
+            // Only its beginning is known.
+            for member in merged
+                .members
+                .iter_mut()
+                .filter(|one| one.model == merged.model)
+            {
+                member.content = None;
+            }
+        }
+        record.chosen(&merged.model, &merged.attempts, &merged.members);
+        record.used(self.usage, merged.cost);
+        if let Some(lesson) = merged.lesson.take() {
+            let (query, traits) = (&asked.query, asked.traits);
+            evidence::of_ensemble(record.inner(), query, traits, lesson, &merged.members);
+        }
+        tell(&mut self.report, merged);
     }
 
     /// Takes in a delta, and hands out what can be told of what came so far.
     fn pass(&mut self, delta: Delta) -> Option<Delta> {
         if let (Some(usage), Some(record)) = (delta.usage, &mut self.record) {
+            self.usage = Some(usage);
             let known = self.report.cost;
             self.report.cost = known.or_else(|| cost(self.cell.as_deref(), Some(usage)));
             record.used(Some(usage), self.report.cost);
@@ -383,7 +430,7 @@ impl Running {
     /// The last delta, which carries the report.
     fn finish(&mut self, mut record: Record) -> Delta {
         record.said(&self.said);
-        self.learn(&record);
+        self.learn(&mut record);
         record.succeeded();
         let mut last = self.held.take().unwrap_or_default();
         last.report = Some(Box::new(std::mem::take(&mut self.report)));

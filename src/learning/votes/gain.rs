@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::logit::claim;
-use super::model::{ASSUMED_QUALITY, Model};
+use super::model::{ASSUMED_QUALITY, FAR, Model};
 use super::{Case, Round, UNKNOWN, Vote};
 
 /// How many members beyond the first are considered at each further look.
@@ -238,15 +238,7 @@ impl Model {
             return Next::Stop(Stop::Confident);
         }
         let (case, _) = self.lengths.case(round);
-        let look = Look {
-            model: self,
-            plan,
-            candidates,
-        };
-        let beliefs = self.beliefs(&case);
-        let depth = plan.depth.clamp(1, MAX_DEPTH);
-        let left: Vec<usize> = (0..candidates.len()).collect();
-        match look.best(&case, &beliefs, leader(&beliefs), &left, depth) {
+        match self.best(&case, candidates, plan) {
             Some((candidate, gain, net)) if net > 0.0 => Next::Ask {
                 candidate,
                 gain,
@@ -254,6 +246,67 @@ impl Model {
             },
             _ => Next::Stop(Stop::NotWorth),
         }
+    }
+
+    /// The best candidate, with gain and net worth.
+    fn best(
+        &self,
+        case: &Case,
+        candidates: &[Candidate],
+        plan: &Plan,
+    ) -> Option<(usize, f64, f64)> {
+        let look = Look {
+            model: self,
+            plan,
+            candidates,
+        };
+        let beliefs = self.beliefs(case);
+        let depth = plan.depth.clamp(1, MAX_DEPTH);
+        let left: Vec<usize> = (0..candidates.len()).collect();
+        look.best(case, &beliefs, leader(&beliefs), &left, depth)
+    }
+
+    /// Whether, once `member` has been asked first, no candidate will be worth its price whatever it says. `round`
+    /// has no votes yet. Errs on the side of no: a right answer is taken to be worth a tenth more.
+    pub fn settles(
+        &self,
+        round: &Round,
+        member: u16,
+        candidates: &[Candidate],
+        plan: &Plan,
+    ) -> bool {
+        /// Lengths of its answer that are tried, over all that are told apart.
+        const LENGTHS: i32 = 24;
+        let plan = Plan {
+            worth: 1.1 * plan.worth,
+            ..*plan
+        };
+        let is_in_vain = |case: &Case| {
+            let best = self.best(case, candidates, &plan);
+            best.is_none_or(|(_, _, net)| net <= 0.0)
+        };
+        let (case, _) = self.lengths.case(round);
+        let known = usize::from(member);
+        let known = (known < self.members.len() && member != UNKNOWN).then_some(known);
+        let mut silent = case.clone();
+        silent.silent.push(known);
+        // Most often this one is worth a second: the others need not be tried.
+        if !is_in_vain(&silent) {
+            return false;
+        }
+        let lengths =
+            (0..=LENGTHS).map(|at| FAR * f64::from(2 * at - LENGTHS) / f64::from(LENGTHS));
+        lengths.map(Some).chain([None]).all(|length| {
+            let mut says = case.clone();
+            says.votes.push(Vote {
+                member: known,
+                cluster: 0,
+                length,
+            });
+            says.answers = 1;
+            says.measure();
+            is_in_vain(&says)
+        })
     }
 }
 

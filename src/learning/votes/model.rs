@@ -13,7 +13,7 @@ pub const ASSUMED_QUALITY: f64 = 0.65;
 /// No confidence without any history is higher.
 const BLIND: f64 = 0.95;
 /// A length further out than this many standard deviations counts as this far.
-const FAR: f64 = 3.0;
+pub(super) const FAR: f64 = 3.0;
 
 /// How likely each answer of a round is right.
 #[derive(Clone, Debug, PartialEq)]

@@ -215,7 +215,7 @@ async fn an_actor_that_dies_told_to_restore_goes_on_with_what_it_knew() {
     let stage = stage().await;
     let known = stage.known();
     stage.east.poison();
-    stage.east.restore(Snapshot::new());
+    stage.east.restore(Snapshot::new()).await;
     stage.assert_invisible(known).await;
 }
 
