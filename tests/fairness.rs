@@ -58,7 +58,7 @@ async fn a_query_behind_another_users_thousand_starts_within_one_service_time() 
 #[tokio::test]
 async fn a_flood_beyond_the_queue_costs_the_flooder_and_nobody_else() {
     let toml = "[admission]\nper_user = 1\ntotal = 1\nqueue = 50\n";
-    let (world, _) = World::scripted(toml, &[("east/m1", json!({ "latency_ms": 10 }))]).await;
+    let (world, _) = World::scripted(toml, &[("east/m1", json!({ "latency_ms": 50 }))]).await;
     let mut flood = JoinSet::new();
     for _ in 0..200 {
         let orchestrator = world.orchestrator.clone();

@@ -4,11 +4,12 @@
 //! - [`socket`]: JSON-RPC 2.0 on the Unix socket.
 //! - [`auth`]: who is it?
 //! - `listener`: the actors that hold the doors open.
-//! - `io`: slow peers and peeked bytes.
+//! - `io`: slow peers and peeked bytes; `calm`: connections that wake themselves.
 //!
 //! The gateway parses, authenticates and bounds. It knows wire formats and nothing of models.
 
 pub mod auth;
+mod calm;
 pub mod http;
 mod io;
 mod listener;

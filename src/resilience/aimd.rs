@@ -15,6 +15,8 @@ const REFUSED: f64 = 0.7;
 const SLOW: f64 = 0.9;
 /// First tokens are slow when they take this many times as long as they used to.
 const SLOWER: f64 = 2.0;
+/// A first token that takes less than this is not slow, in seconds: what varies below it is no queue of a model's.
+const PROMPT: f64 = 0.1;
 /// Slowness alone does not bring the limit below this: it may have other reasons than crowding.
 const SLOW_FLOOR: f64 = 4.0;
 /// The weight of the newest first token among the recent ones.
@@ -58,8 +60,8 @@ impl Aimd {
         match signal {
             Signal::Crowded => self.lower(REFUSED, 1.0, in_flight, began, now),
             Signal::Answered { ttft, usual } => {
-                if let (Some(ttft), Some(usual)) = (ttft, usual.filter(|usual| *usual > 0.0)) {
-                    let ratio = ttft / usual;
+                if let (Some(ttft), Some(usual)) = (ttft, usual) {
+                    let ratio = ttft / usual.max(PROMPT);
                     let before = self.slowness.unwrap_or(1.0);
                     let slowness = before + RECENT * (ratio - before);
                     self.slowness = slowness.is_finite().then_some(slowness);
@@ -67,9 +69,10 @@ impl Aimd {
                         return self.lower(SLOW, SLOW_FLOOR, in_flight, began, now);
                     }
                 }
-                // A limit that is not reached shows nothing by being kept.
+                // A limit that is far from reached shows nothing by being kept (half of it counts as near in Netflix's
+                // concurrency-limits too, since calls of a burst end one after the other).
                 if let Some(limit) = &mut self.limit
-                    && f64::from(in_flight) >= limit.floor()
+                    && 2.0 * f64::from(in_flight) >= *limit
                 {
                     *limit += 1.0 / *limit;
                     self.limit = self.limit.filter(|limit| *limit <= MOST);
@@ -131,7 +134,7 @@ mod tests {
         aimd.observe(Signal::Crowded, 20, ms(0), ms(1));
         assert_eq!(aimd.limit(), Some(14));
         for _ in 0..100 {
-            aimd.observe(WELL, 13, ms(2), ms(3));
+            aimd.observe(WELL, 6, ms(2), ms(3));
         }
         assert_eq!(aimd.limit(), Some(14));
         for _ in 0..15 {

@@ -186,7 +186,7 @@ class Suite:
         self._llmock.script("lasting-500", fail(500, times=None))
         error, _ = self._error(openai.InternalServerError, self._chat, "lasting-500")
         assert error.status_code >= 500, f"status {error.status_code}"
-        self._attempts(2, 3)
+        self._attempts(2, 4)
         self._verdict("no_backoff")
 
     def a_lasting_503_falls_back_to_the_next_candidate(self):

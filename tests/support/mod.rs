@@ -298,7 +298,7 @@ where
 /// A peer on the Unix socket that speaks JSON-RPC.
 pub struct Rpc {
     lines: tokio::io::Lines<BufReader<OwnedReadHalf>>,
-    write: OwnedWriteHalf,
+    write: Option<OwnedWriteHalf>,
 }
 
 impl Rpc {
@@ -306,15 +306,27 @@ impl Rpc {
         let (read, write) = UnixStream::connect(socket).await.unwrap().into_split();
         Self {
             lines: BufReader::new(read).lines(),
-            write,
+            write: Some(write),
         }
     }
 
     pub async fn send(&mut self, line: &str) {
-        self.write
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .unwrap();
+        let sending = self.send_aside(line);
+        self.take_back(sending).await;
+    }
+
+    /// Sends in a task of its own, so that one can read meanwhile.
+    pub fn send_aside(&mut self, line: &str) -> tokio::task::JoinHandle<OwnedWriteHalf> {
+        let mut write = self.write.take().unwrap();
+        let line = format!("{line}\n");
+        tokio::spawn(async move {
+            write.write_all(line.as_bytes()).await.unwrap();
+            write
+        })
+    }
+
+    pub async fn take_back(&mut self, sending: tokio::task::JoinHandle<OwnedWriteHalf>) {
+        self.write = Some(sending.await.unwrap());
     }
 
     pub async fn request(&mut self, id: u64, method: &str, params: &Value) {
@@ -339,7 +351,7 @@ impl Rpc {
 
     /// Ends our side; the daemon may still answer.
     pub async fn end_input(&mut self) {
-        self.write.shutdown().await.unwrap();
+        self.write.as_mut().unwrap().shutdown().await.unwrap();
     }
 }
 

@@ -31,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::auth::{Auth, Caller};
+use super::calm::Calm;
 use super::io::Patient;
 use super::listener::{Loop, Slot};
 use super::{Doors, Entry};
@@ -119,12 +120,23 @@ where
         .header_read_timeout(server.read_timeout)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(io, service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closing.closed() => {
+    let mut connection = std::pin::pin!(connection);
+    let ended = {
+        let mut closed = std::pin::pin!(closing.closed());
+        Calm::new(std::future::poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx).map(Some);
+            if ended.is_pending() {
+                return closed.as_mut().poll(cx).map(|()| None);
+            }
+            ended
+        }))
+        .await
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            Calm::new(connection).await
         }
     };
     if let Err(error) = ended {

@@ -211,11 +211,12 @@ async fn an_actor_that_dies_told_of_a_judgement_loses_that_one() {
 }
 
 #[tokio::test]
-async fn an_actor_that_dies_told_to_restore_goes_on_with_what_it_knew() {
+async fn an_actor_that_dies_told_to_restore_takes_over_in_its_next_life() {
     let stage = stage().await;
-    let known = stage.known();
     stage.east.poison();
     stage.east.restore(Snapshot::new()).await;
+    assert_eq!(stage.world.deployment(EAST)["total"]["evidence"], 0.0);
+    let known = stage.known();
     stage.assert_invisible(known).await;
 }
 

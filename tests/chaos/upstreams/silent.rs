@@ -132,7 +132,7 @@ async fn who_accepts_and_never_reads_is_left_alone_and_taken_back() {
 /// With a second between two deltas where the default is 60 s.
 #[tokio::test]
 async fn who_falls_silent_in_the_middle_is_an_error_event_and_whole_answers_come_from_another() {
-    let toml = "[resilience]\nidle_timeout = \"1s\"\nfirst_token_timeout = \"1s\"\nanswer_timeout = \"1s\"\n\
+    let toml = "[resilience]\nidle_timeout = \"1s\"\nfirst_token_timeout = \"1s\"\nanswer_timeout = \"1s\"\nadaptive_limit = false\n\
                 [resilience.breaker]\nmin_calls = 1000\n";
     let stalling = Behaviour {
         fault: Fault::StallAfter(3),
