@@ -41,6 +41,8 @@ pub struct Query {
     pub user: UserId,
     /// How urgent it is.
     pub lane: Lane,
+    /// When a door took it in, before its body was read; `None` if it began with being asked.
+    pub arrived: Option<Instant>,
     /// When the answer is worth nothing any more. `None`: the configured default applies.
     pub deadline: Option<Instant>,
     /// A conversation that should stay with its deployment.
@@ -73,6 +75,7 @@ impl Query {
             original: None,
             user: UserId::from("local"),
             lane: Lane::default(),
+            arrived: None,
             deadline: None,
             session: None,
             task: None,

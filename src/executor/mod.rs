@@ -164,9 +164,7 @@ impl Executor {
         let mut pause = None;
         // Rounds in which somebody was called, and all rounds.
         let (mut called, mut round) = (0, 0);
-        while round == 0
-            || policy.retries > 0 && called <= policy.retries && round < MOST_ROUNDS
-        {
+        while round == 0 || policy.retries > 0 && called <= policy.retries && round < MOST_ROUNDS {
             if round > 0 {
                 // A call that our own limits held back was none, and is not paid for.
                 let now = self.epoch.elapsed();

@@ -111,7 +111,11 @@ mod tests {
         let mut calm = Calm::new(poll_fn(move |cx| {
             rounds += 1;
             cx.waker().wake_by_ref();
-            if rounds == 3 { Poll::Ready(()) } else { Poll::Pending }
+            if rounds == 3 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         }));
         assert_eq!(poll_once(&mut calm), (true, 0));
     }

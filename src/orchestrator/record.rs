@@ -20,6 +20,9 @@ pub(super) struct Record {
     row: Option<Box<DecisionRow>>,
     lane: Lane,
     started: Instant,
+    waited: Duration,
+    /// Spent on upstreams and pauses, of a query that one deployment answers.
+    elsewhere: Option<Duration>,
 }
 
 impl Record {
@@ -53,6 +56,8 @@ impl Record {
             row: Some(Box::new(row)),
             lane: query.lane,
             started,
+            waited: Duration::ZERO,
+            elsewhere: None,
         }
     }
 
@@ -67,7 +72,22 @@ impl Record {
         &self.inner
     }
 
+    /// So long was spent on upstreams and pauses until the answer, or its first delta.
+    pub fn elsewhere(&mut self, spent: Duration) {
+        self.elsewhere = Some(spent);
+    }
+
+    /// Tells how long we ourselves took, once: until an answer is ready to be written, or its first delta.
+    fn overhead(&mut self) {
+        if let Some(elsewhere) = self.elsewhere.take() {
+            let ours = self.started.elapsed();
+            let ours = ours.saturating_sub(self.waited + elsewhere);
+            self.inner.meters.overhead(ours);
+        }
+    }
+
     pub fn admitted(&mut self, waited: Duration) {
+        self.waited = waited;
         self.edit(|row| row.queue_ms = waited.as_secs_f64() * 1e3);
     }
 
@@ -85,6 +105,7 @@ impl Record {
     }
 
     pub fn first_delta(&mut self) {
+        self.overhead();
         let ttft = self.started.elapsed();
         self.edit(|row| row.ttft_ms = row.ttft_ms.or(Some(ttft.as_secs_f64() * 1e3)));
     }
@@ -107,6 +128,7 @@ impl Record {
     }
 
     pub fn succeeded(mut self) {
+        self.overhead();
         self.end(None);
     }
 

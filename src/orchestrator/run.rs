@@ -147,7 +147,7 @@ fn cost(cell: Option<&Cell>, usage: Option<crate::answer::Usage>) -> Option<f64>
 
 /// Admits the query, plans it, and brings its answer to its beginning.
 async fn begin(inner: &Arc<Inner>, mut query: Query, stream: bool) -> Result<Begun> {
-    let started = Instant::now();
+    let started = query.arrived.unwrap_or_else(Instant::now);
     let trial = prepare(inner, &mut query, true);
     if inner.closing.load(Ordering::Relaxed) {
         return Err(closing());
@@ -221,11 +221,12 @@ async fn proceed(
     // A name that leads nowhere is told at once, not after a wait.
     let mut catalogue = inner.catalogue.load_full();
     let mut plan = catalogue.plan(&query, stream)?;
+    let knocked = Instant::now();
     let permit = inner
         .dispatcher
         .admit(&query.user, query.lane, deadline)
         .await?;
-    let waited = started.elapsed();
+    let waited = knocked.elapsed();
     record.admitted(waited);
     if waited > STALE {
         // What was true before the wait may not be now.
@@ -263,8 +264,7 @@ async fn proceed(
             attempts,
             elsewhere,
         } = executed;
-        let ours = started.elapsed().saturating_sub(waited + elsewhere);
-        inner.meters.overhead(ours);
+        record.elsewhere(elsewhere);
         report.model = Some(cell.deployment.load().id.clone());
         report.note = cell.provider.load().note();
         record.chosen(&cell.deployment.load().id, &attempts, &[]);

@@ -47,8 +47,10 @@ pub(in crate::gateway) fn read(body: Bytes, caller: &Caller) -> Result<Chat> {
 }
 
 pub(super) async fn complete(asked: Asked) -> Result<Response<Body>> {
+    let arrived = asked.arrived;
     let (body, caller, doors) = asked.body().await?;
-    let chat = read(body, &caller)?;
+    let mut chat = read(body, &caller)?;
+    chat.query.arrived = Some(arrived);
     if chat.stream {
         streamed(&doors, chat).await
     } else {

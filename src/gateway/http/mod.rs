@@ -29,6 +29,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::auth::{Auth, Caller};
 use super::calm::Calm;
@@ -148,6 +149,7 @@ where
 /// One request, of which everything but its body has been read.
 struct Asked {
     request: Request<Incoming>,
+    arrived: Instant,
     caller: Caller,
     doors: Arc<Doors>,
 }
@@ -164,8 +166,9 @@ impl Asked {
 }
 
 async fn answer(request: Request<Incoming>, origin: Origin, doors: Arc<Doors>) -> Response<Body> {
+    let arrived = Instant::now();
     let id = request_id(request.headers());
-    let mut response = match route(request, origin, doors).await {
+    let mut response = match route(request, arrived, origin, doors).await {
         Ok(response) => response,
         Err(error) => refuse(&error),
     };
@@ -175,6 +178,7 @@ async fn answer(request: Request<Incoming>, origin: Origin, doors: Arc<Doors>) -
 
 async fn route(
     request: Request<Incoming>,
+    arrived: Instant,
     origin: Origin,
     doors: Arc<Doors>,
 ) -> Result<Response<Body>> {
@@ -204,6 +208,7 @@ async fn route(
     let get = request.method() == Method::GET;
     let asked = Asked {
         request,
+        arrived,
         caller,
         doors,
     };
