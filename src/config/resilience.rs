@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Resilience {
     /// `[resilience.breaker]`: when a deployment is left alone.
     pub breaker: BreakerConfig,
-    /// Attempts after the first on one candidate, 0 to 10. Default 3.
+    /// Further rounds among the candidates whose failure may pass, 0 to 10. Default 3.
     pub retries: u32,
     /// The longest pause before the first retry, doubled for each further one, 1 ms to 1 min. Default
     /// 500 ms.

@@ -63,7 +63,8 @@ async fn of_two_thousand_queries_at_most_two_fail_when_three_in_ten_calls_fail_a
     assert!(all <= 2, "{all} of 2000 failed");
 }
 
-/// With 200 ms to the first token where the default is 120 s, no retries, and a breaker that lets us ask on.
+/// With 200 ms to the first sign of an answer where the defaults are 30 and 120 s, no retries, and a breaker that lets
+/// us ask on.
 #[tokio::test]
 async fn who_has_nobody_else_to_ask_is_told_what_happened_with_the_right_status() {
     let toml = "[resilience]\nretries = 0\nfirst_token_timeout = \"200ms\"\nanswer_timeout = \"200ms\"\n[resilience.breaker]\nmin_calls = 1000\n";

@@ -12,7 +12,7 @@ use crate::users::{End, judge};
 use crate::world::{end, world};
 
 const TEXT: &str = "one two three four five six seven eight nine ten";
-/// Two seconds between two deltas and to the first, where the defaults are 60 and 120 s, and half a second of open
+/// Two seconds between two deltas and to the first, where the defaults are 60 and 30 s, and half a second of open
 /// time where it is 30.
 const SHORT: &str = "[resilience]\nfirst_token_timeout = \"2s\"\nanswer_timeout = \"2s\"\nidle_timeout = \"2s\"\n[resilience.breaker]\nopen_for = \"500ms\"\n";
 

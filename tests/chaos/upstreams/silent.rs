@@ -103,7 +103,7 @@ async fn while_nothing_is_learned_nobody_waits_longer_than_thirty_seconds_for_a_
     assert!(took <= Duration::from_secs(30) + SLACK, "{took:?}");
 }
 
-/// With half a second to the first token where the default is 120 s, and half a second of open time for 30 s.
+/// With half a second to the first token where the default is 30 s, and half a second of open time for 30 s.
 #[tokio::test]
 async fn who_accepts_and_never_reads_is_left_alone_and_taken_back() {
     let toml = "[resilience]\nfirst_token_timeout = \"500ms\"\nanswer_timeout = \"500ms\"\n[resilience.breaker]\nopen_for = \"500ms\"\n";
