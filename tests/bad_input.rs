@@ -374,9 +374,10 @@ async fn a_peer_that_never_reads_loses_its_streams_and_frees_its_permits() {
     let (world, providers) = World::scripted("", &[("east/m1", script)]).await;
     limit(&world, |server| server.write_timeout = SHORT).await;
     let mut rpc = world.rpc().await;
-    for id in 1..=3 {
-        rpc.request(id, "stream", &chat("east/m1", "?")).await;
-    }
+    // In one piece: while nobody takes what is written, nothing more is read.
+    let stream = |id| json!({ "jsonrpc": "2.0", "id": id, "method": "stream", "params": chat("east/m1", "?") });
+    let all: Vec<String> = (1..=3).map(|id| stream(id).to_string()).collect();
+    rpc.send(&all.join("\n")).await;
     world.until("all run", async |w| w.in_use() == 3).await;
     world.until_all_returned().await;
     assert_eq!((providers[0].calls(), providers[0].in_flight()), (3, 0));

@@ -196,3 +196,15 @@ async fn a_query_whose_deadline_passed_while_it_waited_is_never_started() {
     first.await.unwrap().unwrap();
     assert_eq!(providers[0].calls(), 1);
 }
+
+#[tokio::test]
+async fn a_query_whose_deadline_has_passed_is_not_started_though_a_place_is_free() {
+    let (world, providers) = World::scripted(ONE, &[("east/m1", json!({}))]).await;
+    let late = world
+        .orchestrator
+        .ask(query("a", Lane::Normal, "?").within(Duration::ZERO))
+        .await;
+    assert_eq!(late.unwrap_err().kind(), quorate::ErrorKind::Deadline);
+    assert_eq!(providers[0].calls(), 0);
+    world.until_all_returned().await;
+}

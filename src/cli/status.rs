@@ -199,6 +199,8 @@ fn span(seconds: &Value) -> String {
 
 fn names(kind: &str, map: &Value) -> String {
     let line = |(name, members): (&String, &Value)| {
+        // An ensemble says more of itself than its members.
+        let members = members.get("members").unwrap_or(members);
         let members: Vec<&str> = list(members).filter_map(Value::as_str).collect();
         format!("{kind} {name}: {}\n", members.join(", "))
     };

@@ -70,6 +70,9 @@ impl Dispatcher {
     /// with a smaller share took the place; [`Deadline`](ErrorKind::Deadline) when that comes first.
     /// Dropping the future leaves the queue at once.
     pub async fn admit(&self, user: &UserId, lane: Lane, deadline: Instant) -> Result<Permit> {
+        if deadline <= Instant::now() {
+            return Err(Error::deadline("waiting for a permit"));
+        }
         if let Some(permit) = self.desk.enter(user) {
             self.meters.admitted(lane, Duration::ZERO);
             return Ok(permit);

@@ -99,6 +99,7 @@ pub(super) async fn attempt(
     query: &Arc<Query>,
     stream: bool,
     wait: bool,
+    last: bool,
     deadline: Instant,
 ) -> Result<Committed> {
     let deployment = cell.deployment.load_full();
@@ -121,7 +122,7 @@ pub(super) async fn attempt(
         let (patience, suspicious) = {
             let snapshot = cell.snapshot.load();
             let latency = &snapshot.latency;
-            let patience = patience(&deployment.timeouts, latency, stream, wait);
+            let patience = patience(&deployment.timeouts, latency, stream, last);
             (patience, suspicious(patience, latency))
         };
         let started = Instant::now();
@@ -131,10 +132,11 @@ pub(super) async fn attempt(
             stream,
             deadline,
         };
+        guard.listen(stream);
         let first = first_sign(cell, call, started + patience, deadline);
         match first.await {
             Ok(first) => {
-                guard.heard();
+                guard.heard(true);
                 commit(
                     first,
                     guard,

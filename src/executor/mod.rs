@@ -103,6 +103,14 @@ impl Trail {
         });
     }
 
+    /// One of two calls at once has failed, and the other goes on.
+    fn lose(&mut self, cell: &Arc<Cell>, error: Error) {
+        if !held_back(&error) {
+            self.called.push(Arc::clone(cell));
+        }
+        self.errors.push(error);
+    }
+
     /// Whether this round called it, and did not only ask for leave.
     fn called(&self, cell: &Arc<Cell>) -> bool {
         self.called.iter().any(|called| Arc::ptr_eq(called, cell))
@@ -211,6 +219,7 @@ impl Executor {
                     stream,
                     // Only who has nobody else to ask waits for a place.
                     wait: round > 0 || index + 1 == alive.len(),
+                    last: index + 1 == alive.len(),
                     deadline,
                 };
                 match self.try_one(turn, &policy, &mut trail).await {
@@ -229,7 +238,7 @@ impl Executor {
                     }
                     Err(error) => {
                         let kind = error.kind();
-                        if !(kind == ErrorKind::RateLimited && error.upstream().is_none()) {
+                        if !held_back(&error) {
                             trail.called.push(Arc::clone(cell));
                         }
                         if kind.retryable() {
@@ -315,14 +324,20 @@ impl Executor {
                     trail.note(backup, hedged, Some(&lost()));
                     Ok(won)
                 }
-                Err(_) => trail.settle(backup, hedged, second.await),
+                Err(error) => {
+                    trail.lose(turn.cell, error);
+                    trail.settle(backup, hedged, second.await)
+                }
             },
             result = &mut second => match trail.settle(backup, hedged, result) {
                 Ok(won) => {
                     trail.note(turn.cell, started, Some(&lost()));
                     Ok(won)
                 }
-                Err(_) => trail.settle(turn.cell, started, first.await),
+                Err(error) => {
+                    trail.lose(backup, error);
+                    trail.settle(turn.cell, started, first.await)
+                }
             },
         }
     }
@@ -348,6 +363,15 @@ pub(crate) fn patience(cell: &Cell) -> Duration {
     attempt::patience(&timeouts, &cell.snapshot.load().latency, false, false)
 }
 
+/// Whether it was our own limit or breaker that spoke, and nobody was called.
+fn held_back(error: &Error) -> bool {
+    let ours = matches!(
+        error.kind(),
+        ErrorKind::RateLimited | ErrorKind::BreakerOpen
+    );
+    ours && error.upstream().is_none()
+}
+
 fn lost() -> Error {
     Error::new(ErrorKind::Cancelled, "another call answered first")
 }
@@ -360,12 +384,15 @@ struct Turn<'a> {
     query: &'a Arc<Query>,
     stream: bool,
     wait: bool,
+    /// Nobody else is left in this round.
+    last: bool,
     deadline: Instant,
 }
 
 impl Turn<'_> {
     async fn ask(&self, cell: &Arc<Cell>, wait: bool) -> Result<Committed> {
-        attempt::attempt(cell, self.query, self.stream, wait, self.deadline).await
+        let (stream, last) = (self.stream, self.last);
+        attempt::attempt(cell, self.query, stream, wait, last, self.deadline).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! Started by the root supervisor, first of all and so stopped last. Owns the timers, and decides when the rows that were
 //! gathered are written. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are tried again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -85,7 +86,10 @@ pub(super) struct State {
     saved: Instant,
     pruned: Instant,
     saved_cells: Vec<Cell>,
+    /// Who waits for rows that the write under way does not hold.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Who waits for the write under way.
+    served: Vec<oneshot::Sender<()>>,
     /// Whether one of those who wait wants learned state written too.
     learned_too: bool,
 }
@@ -159,12 +163,14 @@ impl LedgerActor {
             state.pruned = now;
         }
         state.writing = true;
+        state.served.append(&mut state.waiting);
         state.learned_too = false;
         let settings = state.settings;
         let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
         tokio::task::spawn_blocking(move || {
             let mut store = shared.store.lock();
-            let written = write(&mut store, &rows, &cells);
+            let writing = AssertUnwindSafe(|| write(&mut store, &rows, &cells));
+            let written = catch_unwind(writing).unwrap_or_else(|_| Err("it panicked".into()));
             if prune && written.is_ok() {
                 forget_old(&mut store, &settings);
             }
@@ -181,6 +187,9 @@ impl LedgerActor {
 
     fn written(&self, outcome: Result<(), String>, state: &mut State) {
         state.writing = false;
+        for served in state.served.drain(..) {
+            let _ = served.send(());
+        }
         telemetry::ledger_wrote(outcome.is_ok(), self.shared.in_memory.is_none());
         telemetry::ledger_pending(self.shared.pending.load(Ordering::Relaxed));
         let mut failure = self.shared.failure.lock();
@@ -221,6 +230,7 @@ impl Actor for LedgerActor {
             pruned: now,
             saved_cells: Vec::new(),
             waiting: Vec::new(),
+            served: Vec::new(),
             learned_too: false,
         })
     }

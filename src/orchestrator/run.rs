@@ -25,6 +25,8 @@ use crate::provider::Cell;
 use crate::query::{Query, TaskKind};
 use crate::router::Trial;
 
+/// Of a streamed answer at most so many bytes are kept, where answers are kept.
+const MOST_KEPT: usize = 32 << 20;
 /// Longer streamed answers, in bytes, are not held against a reference, nor checked.
 const MOST_SAID: usize = 16 * 1024;
 
@@ -115,7 +117,7 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         said: String::new(),
         cut: Box::pin(inner.cut.clone().cancelled_owned()),
         most: if inner.config.load().ledger.keep_prompts {
-            usize::MAX
+            MOST_KEPT
         } else {
             MOST_SAID
         },
@@ -199,7 +201,12 @@ pub(super) fn kind(inner: &Inner, query: &Query) -> Option<TaskKind> {
 /// What kind of work a question is found to be, if the operator wants that found.
 pub(super) fn kind_of(inner: &Inner, question: &str, has_tools: bool) -> Option<TaskKind> {
     let classify = inner.config.load().routing.classify;
-    classify.then(|| task::classify(question, has_tools).kind)
+    // Without tools nobody is asked to use them, whatever the words are like.
+    let found = classify.then(|| task::classify(question, has_tools).kind);
+    match found {
+        Some(TaskKind::ToolUse) if !has_tools => Some(TaskKind::Other),
+        found => found,
+    }
 }
 
 async fn proceed(

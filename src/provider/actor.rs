@@ -261,7 +261,11 @@ impl ProviderActor {
         if reply.is_closed() {
             return;
         }
-        if let Some(place) = self.cell.occupy() {
+        // Who waited goes first: a place may be free whose end has not been told yet.
+        self.serve_waiting(state);
+        if state.waiting.is_empty()
+            && let Some(place) = self.cell.occupy()
+        {
             let granted = self.grant(place, tokens, state);
             // A guard that nobody receives drops here and reports itself as neutral.
             let _ = reply.send(granted);
@@ -487,6 +491,7 @@ impl Actor for ProviderActor {
                 self.ended(ended, state);
                 self.limit(state);
                 self.serve_waiting(state);
+                self.limit(state);
                 self.publish(state);
             }
             Message::Judged(judgement) => self.judged(&judgement, state),

@@ -32,17 +32,44 @@ pub struct Cell {
     /// Its metrics.
     pub(super) meters: telemetry::DeploymentMeters,
     places: Places,
-    /// Calls that have given no sign of life yet.
-    unheard: AtomicU32,
-    /// When a call last gave one, or began where none was unheard; milliseconds since the epoch.
-    sign: AtomicU64,
+    /// Calls whose answers come whole, and streams.
+    silences: [Silence; 2],
     epoch: Instant,
 }
 
+/// Calls from which on a latency counts as known.
+const KNOWN: f64 = 20.0;
 /// So many calls without a sign of life are not one long answer.
 const QUIET_CALLS: u32 = 3;
 /// … after at least so long.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// Calls of one kind that have given no sign of life yet.
+#[derive(Default)]
+struct Silence {
+    calls: AtomicU32,
+    /// When one last gave a sign, or began where there was none; milliseconds since the epoch.
+    sign: AtomicU64,
+}
+
+impl Silence {
+    fn give_sign(&self, now: Duration) {
+        self.sign.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn begin(&self, now: Duration) {
+        if self.calls.load(Ordering::Relaxed) == 0 {
+            self.give_sign(now);
+        }
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long several have been silent; `None` for fewer.
+    fn of(&self, now: Duration) -> Option<Duration> {
+        let sign = Duration::from_millis(self.sign.load(Ordering::Relaxed));
+        (self.calls.load(Ordering::Relaxed) >= QUIET_CALLS).then(|| now.saturating_sub(sign))
+    }
+}
 
 /// Who may call at once. Taken without asking the actor while there is room and nobody waits.
 struct Places {
@@ -87,8 +114,7 @@ impl Cell {
             schooling,
             address: Address::vacant(),
             places,
-            unheard: AtomicU32::new(0),
-            sign: AtomicU64::new(0),
+            silences: Default::default(),
             epoch,
         })
     }
@@ -116,27 +142,25 @@ impl Cell {
         self.places.take().then(|| Place(Arc::clone(self)))
     }
 
-    fn give_sign(&self) {
-        let now = self.now().as_millis() as u64;
-        self.sign.store(now, Ordering::Relaxed);
-    }
-
     /// Whether it can be asked now. Besides what its actor knows, this sees at once that several calls are under way
     /// and none has given a sign of life for far longer than usual.
     pub fn health(&self) -> Health {
         let snapshot = self.snapshot.load();
         let health = snapshot.health(self.now());
-        if health != Health::Ready || self.unheard.load(Ordering::Relaxed) < QUIET_CALLS {
+        if health != Health::Ready {
             return health;
         }
-        let sign = Duration::from_millis(self.sign.load(Ordering::Relaxed));
-        let quiet = self.now().saturating_sub(sign);
         let latency = &snapshot.latency;
-        let usual = latency.ttft.quantile(0.99).or(latency.total.quantile(0.99));
-        let longest = (3.0 * usual.unwrap_or(0.0)).max(QUIET.as_secs_f64());
-        if quiet.as_secs_f64() < longest {
-            return health;
-        }
+        let quiet = [&latency.total, &latency.ttft]
+            .into_iter()
+            .zip(&self.silences)
+            .find_map(|(usual, silence)| {
+                // Nothing is unusual of a stranger.
+                let usual = usual.quantile(0.99).filter(|_| usual.evidence() >= KNOWN)?;
+                let longest = Duration::from_secs_f64(3.0 * usual).max(QUIET);
+                silence.of(self.now()).filter(|quiet| *quiet >= longest)
+            });
+        let Some(quiet) = quiet else { return health };
         let why = format!("no sign of life for {:.1} s", quiet.as_secs_f64());
         Health::Resting { why, rest: QUIET }
     }
@@ -254,32 +278,40 @@ pub struct Guard {
     ticket: Ticket,
     tokens: u32,
     began: Duration,
-    heard: bool,
+    /// Which of the silences it is part of, until it gives a sign of life.
+    silent: Option<usize>,
     report: Report,
 }
 
 impl Guard {
     pub(super) fn new(place: Place, ticket: Ticket, tokens: u32) -> Self {
         let cell = Arc::clone(&place.0);
-        if cell.unheard.fetch_add(1, Ordering::Relaxed) == 0 {
-            cell.give_sign();
-        }
         Self {
             place: Some(place),
             ticket,
             tokens,
             began: cell.now(),
-            heard: false,
+            silent: None,
             report: Report::Neutral,
             cell,
         }
     }
 
-    /// The call gave a sign of life.
-    pub(crate) fn heard(&mut self) {
-        if !std::mem::replace(&mut self.heard, true) {
-            self.cell.unheard.fetch_sub(1, Ordering::Relaxed);
-            self.cell.give_sign();
+    /// The call is made: a sign of life is waited for.
+    pub(crate) fn listen(&mut self, stream: bool) {
+        let kind = usize::from(stream);
+        self.cell.silences[kind].begin(self.cell.now());
+        self.silent = Some(kind);
+    }
+
+    /// It is waited for no longer; `sign` says that it came.
+    pub(crate) fn heard(&mut self, sign: bool) {
+        if let Some(kind) = self.silent.take() {
+            let silence = &self.cell.silences[kind];
+            silence.calls.fetch_sub(1, Ordering::Relaxed);
+            if sign {
+                silence.give_sign(self.cell.now());
+            }
         }
     }
 
@@ -298,7 +330,20 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let in_flight = self.cell.in_flight();
         drop(self.place.take());
-        self.heard();
+        let silent = |kind| {
+            matches!(
+                kind,
+                ErrorKind::Timeout
+                    | ErrorKind::Connect
+                    | ErrorKind::Deadline
+                    | ErrorKind::Cancelled
+            )
+        };
+        self.heard(match &self.report {
+            Report::Success { .. } => true,
+            Report::Failure(error) => !silent(error.kind()),
+            Report::Neutral => false,
+        });
         let report = std::mem::replace(&mut self.report, Report::Neutral);
         self.cell.meters.attempt_ended(match &report {
             Report::Success { .. } => None,

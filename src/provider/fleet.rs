@@ -243,6 +243,7 @@ impl Fleet {
         while cell.in_flight() > 0 && since.elapsed() < DRAIN {
             sleep(Duration::from_millis(100)).await;
         }
+        cell.gauge();
         let _alone = self.changing.lock().await;
         match self.draining.lock().entry(id.clone()) {
             Entry::Occupied(still) if still.get().1 == since => still.remove(),

@@ -19,6 +19,8 @@ const SLOWER: f64 = 2.0;
 const PROMPT: f64 = 0.1;
 /// Slowness alone does not bring the limit below this: it may have other reasons than crowding.
 const SLOW_FLOOR: f64 = 4.0;
+/// Fewer calls at once than this are no crowd, where there is no limit yet.
+const FEW: u32 = 3;
 /// The weight of the newest first token among the recent ones.
 const RECENT: f64 = 0.125;
 /// A limit that has grown past this is none.
@@ -83,6 +85,11 @@ impl Aimd {
 
     fn lower(&mut self, share: f64, floor: f64, in_flight: u32, began: Duration, now: Duration) {
         if began < self.lowered || f64::from(in_flight) < floor {
+            return;
+        }
+        // Few calls do not crowd anybody: it had other reasons.
+        let few = self.limit.map_or(f64::from(FEW), |limit| limit / 2.0);
+        if f64::from(in_flight) < few {
             return;
         }
         let borne = f64::from(in_flight.max(1));
@@ -159,6 +166,16 @@ mod tests {
             alone.observe(slow, 1, ms(at), ms(at));
         }
         assert_eq!(alone.limit(), None);
+    }
+
+    #[test]
+    fn what_befalls_a_few_calls_is_no_crowding() {
+        let mut aimd = Aimd::default();
+        aimd.observe(Signal::Crowded, 2, ms(0), ms(1));
+        assert_eq!(aimd.limit(), None);
+        aimd.observe(Signal::Crowded, 100, ms(2), ms(3));
+        aimd.observe(Signal::Crowded, 2, ms(4), ms(5));
+        assert_eq!(aimd.limit(), Some(70));
     }
 
     proptest! {

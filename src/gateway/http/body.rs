@@ -21,7 +21,7 @@ pub(super) async fn read(mut body: Incoming, max: usize, within: Duration) -> Re
     let until = Instant::now() + within;
     let read = timeout_at(until, Limited::new(&mut body, max).collect()).await;
     let body = match read {
-        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Ok(body)) => owned(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             // Who still sends when the connection closes is told of a reset, and never reads why.
             let _ = timeout_at(until, discard(&mut body, max.saturating_mul(PATIENCE))).await;
@@ -45,6 +45,16 @@ pub(super) async fn read(mut body: Incoming, max: usize, within: Duration) -> Re
     };
     check(&body)?;
     Ok(body)
+}
+
+/// A small body is copied out of the connection's buffer, which a long stream would keep alive otherwise.
+fn owned(body: Bytes) -> Bytes {
+    const SMALL: usize = 4096;
+    if body.len() <= SMALL {
+        Bytes::copy_from_slice(&body)
+    } else {
+        body
+    }
 }
 
 async fn discard(body: &mut Incoming, most: usize) {

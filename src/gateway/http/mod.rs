@@ -213,7 +213,8 @@ async fn route(
         doors,
     };
     match path.as_str() {
-        "/v1/chat/completions" if post => chat::complete(asked).await,
+        // Boxed: a connection keeps the room that its largest answer needed.
+        "/v1/chat/completions" if post => Box::pin(chat::complete(asked)).await,
         "/v1/explain" if post => ops::explain(asked).await,
         "/v1/feedback" if post => ops::feedback(asked).await,
         "/v1/models" if get => Ok(ops::models(&asked)),

@@ -277,7 +277,8 @@ pub fn write(error: &Error) -> (u16, Vec<u8>) {
             code,
             quorate: Extension {
                 kind: error.kind(),
-                retryable: error.kind().retryable(),
+                // Who is told when to come again may come again.
+                retryable: error.kind().retryable() || error.retry_after().is_some(),
                 retry_after_ms: error
                     .retry_after()
                     .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),

@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
@@ -54,9 +55,8 @@ pub(super) struct Upstream {
 /// One HTTP/1.1 connection, and the way to have it carry a request.
 struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
-    connection: http1::Connection<Io, Full<Bytes>>,
-    /// The connection has ended, and must not be polled again.
-    over: bool,
+    /// Gone once it has ended, which gives a request back that nobody has seen.
+    connection: Option<http1::Connection<Io, Full<Bytes>>>,
 }
 
 /// A connection just made, or taken out of the pool.
@@ -79,8 +79,12 @@ impl Line {
 
     /// The same, and has `cx` woken when there is more to do.
     fn wait(&mut self, cx: &mut Context<'_>) -> bool {
-        self.over = self.over || Pin::new(&mut self.connection).poll(cx).is_ready();
-        !self.over
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.connection = None;
+        }
+        self.connection.is_some()
     }
 
     /// Sends a request and waits for the head of the answer. With the error comes the request, if nobody can have
@@ -89,7 +93,8 @@ impl Line {
         &mut self,
         request: Asked,
     ) -> Result<Response<Incoming>, (hyper::Error, Option<Asked>)> {
-        let mut answered = pin!(self.sender.try_send_request(request));
+        // Out of tokio's budget it would be pending without having been looked at, and nobody would wake it.
+        let mut answered = pin!(unconstrained(self.sender.try_send_request(request)));
         let answer = std::future::poll_fn(|cx| {
             self.wait(cx);
             answered.as_mut().poll(&mut unheard())
@@ -109,13 +114,21 @@ impl Upstream {
         connect_timeout: Duration,
     ) -> Result<Arc<Self>, String> {
         let said = |error: &dyn std::fmt::Display| format!("'{authority}': {error}");
+        // A port that goes without saying is not said: some servers compare.
+        let usual = if *scheme == Scheme::HTTPS {
+            ":443"
+        } else {
+            ":80"
+        };
+        let host = authority.as_str();
+        let host = host.strip_suffix(usual).unwrap_or(host);
         let origin = Uri::builder()
             .scheme(scheme.clone())
             .authority(authority.clone())
             .path_and_query("/");
         Ok(Arc::new(Self {
             origin: origin.build().map_err(|error| said(&error))?,
-            host: HeaderValue::from_str(authority.as_str()).map_err(|error| said(&error))?,
+            host: HeaderValue::from_str(host).map_err(|error| said(&error))?,
             connector,
             connect_timeout,
             idle: Mutex::default(),
@@ -136,7 +149,8 @@ impl Upstream {
         loop {
             let (taken, used) = match self.take() {
                 Some(taken) => (taken, true),
-                None => (self.connect().await?, false),
+                // Boxed: seldom needed, and several times as large as the rest.
+                None => (Box::pin(self.connect()).await?, false),
             };
             let failed = match taken {
                 Taken::Line(mut line) => {
@@ -146,14 +160,16 @@ impl Upstream {
                         Err(failed) => failed,
                     }
                 }
-                Taken::Multiplexed(mut sender) => match sender.try_send_request(request).await {
-                    Ok(response) => return Ok(self.answer(response, None)),
-                    Err(mut error) => {
-                        *self.multiplexed.lock() = None;
-                        let unseen = error.take_message();
-                        (error.into_error(), unseen)
+                Taken::Multiplexed(mut sender) => {
+                    self.as_http2(&mut request);
+                    match sender.try_send_request(request).await {
+                        Ok(response) => return Ok(self.answer(response, None)),
+                        Err(mut error) => {
+                            let unseen = error.take_message();
+                            (error.into_error(), unseen)
+                        }
                     }
-                },
+                }
             };
             match failed {
                 (_, Some(unseen)) if used => request = unseen,
@@ -171,6 +187,19 @@ impl Upstream {
         headers.entry(HOST).or_insert_with(|| self.host.clone());
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    }
+
+    /// HTTP/2 has all of it in the URI; undoes the other.
+    fn as_http2(&self, request: &mut Asked) {
+        if request.uri().authority().is_some() {
+            return;
+        }
+        request.headers_mut().remove(HOST);
+        let mut parts = self.origin.clone().into_parts();
+        parts.path_and_query = request.uri().path_and_query().cloned();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
     }
 
     fn answer(
@@ -207,25 +236,23 @@ impl Upstream {
         }
     }
 
-    /// Keeps an unused connection, and closes those unused for long.
+    /// Keeps an unused connection.
     fn give_back(&self, mut line: Box<Line>) {
         if !(line.advance() && line.sender.is_ready()) {
             return;
         }
-        let now = Instant::now();
         let mut idle = self.idle.lock();
-        let old = idle.partition_point(|(_, since)| now - *since >= IDLE);
-        idle.drain(..old);
         if idle.len() < MOST_IDLE {
-            idle.push((line, now));
+            idle.push((line, Instant::now()));
         }
     }
 
     /// Closes connections that the peer has closed, and those unused for long.
     fn tidy(&self) {
-        let now = Instant::now();
-        let keep = |(line, since): &mut (Box<Line>, Instant)| now - *since < IDLE && line.advance();
-        self.idle.lock().retain_mut(keep);
+        // Taken out meanwhile, so that no call waits for the lock while connections close.
+        let mut idle = std::mem::take(&mut *self.idle.lock());
+        idle.retain_mut(|(line, since)| since.elapsed() < IDLE && line.advance());
+        self.idle.lock().splice(0..0, idle);
     }
 
     /// Whether a connection comes about; it is kept.
@@ -264,7 +291,8 @@ impl Upstream {
             builder
                 .timer(TokioTimer::new())
                 .adaptive_window(true)
-                .keep_alive_interval(KEEP_ALIVE);
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_while_idle(true);
             let made = builder.handshake(io).await;
             let (sender, connection) = made.map_err(|error| unanswered(&error, to))?;
             // Ends when the peer closes it, or nobody holds the sender any more.
@@ -280,8 +308,7 @@ impl Upstream {
         let (sender, connection) = made.map_err(|error| unanswered(&error, to))?;
         let mut line = Box::new(Line {
             sender,
-            connection,
-            over: false,
+            connection: Some(connection),
         });
         line.advance();
         self.watch();

@@ -477,6 +477,33 @@ async fn a_pooled_connection_that_the_peer_closed_costs_no_call() {
     assert_eq!(upstream.accepted.load(Ordering::SeqCst), 2);
 }
 
+/// A task that has used up what tokio gives it at a time sees nothing as ready, a closed connection neither: the
+/// request goes to it, and must come back.
+#[tokio::test]
+async fn a_task_out_of_its_budget_is_not_left_waiting_on_a_closed_connection() {
+    let upstream = upstream(vec![
+        vec![json_answer(&completion()), Step::Close],
+        vec![json_answer(&completion())],
+    ])
+    .await;
+    let provider = provider(&upstream);
+    whole(&provider).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut again = std::pin::pin!(whole(&provider));
+    let mut spent = false;
+    let again = std::future::poll_fn(|cx| {
+        while !spent {
+            match tokio::task::coop::poll_proceed(cx) {
+                std::task::Poll::Ready(unit) => unit.made_progress(),
+                std::task::Poll::Pending => spent = true,
+            }
+        }
+        again.as_mut().poll(cx)
+    });
+    let again = tokio::time::timeout(std::time::Duration::from_secs(5), again);
+    again.await.expect("an answer in time").unwrap();
+}
+
 #[tokio::test]
 async fn whoever_cannot_be_reached_is_named_with_the_reason() {
     let free = TcpListener::bind("127.0.0.1:0")
