@@ -75,8 +75,8 @@ impl Sheet {
         );
     }
 
-    /// Horizontal bars to the median, with a whisker from the lowest to the highest. On a logarithmic scale they begin at
-    /// the power of ten below the smallest, and what is not above 0 has no length.
+    /// Horizontal bars to the median, with a whisker from the lowest to the highest. On a logarithmic scale they
+    /// begin at the power of ten below the smallest, and what is not above 0 has no length.
     pub fn bars(&mut self, title: &str, unit: &str, scale: Scale, bars: &[Bar]) {
         let top = self.height;
         self.text(12.0, top + 14.0, "start", "head", title);

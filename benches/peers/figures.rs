@@ -70,8 +70,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of a run that was to last `seconds`; what was begun within them may have ended later, and then the rates are over
-    /// that longer time.
+    /// Of a run that was to last `seconds`; what was begun within them may have ended later, and then the rates are
+    /// over that longer time.
     pub fn new(samples: &[Sample], seconds: f64) -> Self {
         let ended = samples
             .iter()

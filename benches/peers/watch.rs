@@ -48,7 +48,8 @@ pub async fn moment(tree: &Tree, addr: SocketAddr, start: Instant) -> Option<Mom
     })
 }
 
-/// What is still in use when nobody asks any more: permits, calls that the daemon counts, calls that the upstreams count.
+/// What is still in use when nobody asks any more: permits, calls that the daemon counts, calls that the upstreams
+/// count.
 pub async fn at_rest(addr: SocketAddr, mocks: &Mocks) -> [f64; 3] {
     let begun = Instant::now();
     loop {

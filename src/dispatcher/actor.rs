@@ -1,8 +1,9 @@
 //! The dispatcher actor.
 //!
-//! Started by the root supervisor. Serves those who must wait: it has the fair queue decide whose turn it is, and answers
-//! them. The queue itself lies at the desk, which outlives it; who need not wait is let in there. Messages: a knock,
-//! a leave, a place that became free, new limits, the closing of the doors. Tokens and answers never pass here.
+//! Started by the root supervisor. Serves those who must wait: it has the fair queue decide whose turn it is, and
+//! answers them. The queue itself lies at the desk, which outlives it; who need not wait is let in there. Messages: a
+//! knock, a leave, a place that became free, new limits, the closing of the doors. Tokens and answers never pass
+//! here.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -13,9 +13,9 @@ const MOST_ROUNDS: usize = 8;
 
 /// Holds back the wake-ups that `inner` gives itself while it is polled.
 ///
-/// The parts of one HTTP connection tell each other of bytes by waking their task, from within it. Tokio takes that for
-/// a wish to yield, and wakes a second thread to have the task moved there: with one client on two cores that was most of
-/// the time a query took. Here such a wake-up means one more round.
+/// The parts of one HTTP connection tell each other of bytes by waking their task, from within it. Tokio takes that
+/// for a wish to yield, and wakes a second thread to have the task moved there: with one client on two cores that was
+/// most of the time a query took. Here such a wake-up means one more round.
 pub(super) struct Calm<F> {
     inner: F,
     bell: Arc<Bell>,

@@ -1,7 +1,8 @@
 //! The ledger actor.
 //!
-//! Started by the root supervisor, first of all and so stopped last. Owns the timers, and decides when the rows that were
-//! gathered are written. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are tried again.
+//! Started by the root supervisor, first of all and so stopped last. Owns the timers, and decides when the rows that
+//! were gathered are written. Writing happens on a blocking thread, one batch at a time; rows of a failed batch are
+//! tried again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -216,8 +216,9 @@ impl Store {
         Ok((whole, damaged))
     }
 
-    /// The `n` ensembles decided last, those after the Unix millisecond `after`, the oldest first, each with the group of answers that is known to be right
-    /// (−1 for none of them), if any source said so and was learned from. Damaged rows are left out.
+    /// The `n` ensembles decided last, those after the Unix millisecond `after`, the oldest first, each with the
+    /// group of answers that is known to be right (−1 for none of them), if any source said so and was learned from.
+    /// Damaged rows are left out.
     pub fn ensembles(
         &self,
         n: usize,

@@ -47,8 +47,8 @@ pub trait Provider: Send + Sync + 'static {
     /// [`Internal`](crate::ErrorKind::Internal).
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Outcome, Error>>;
 
-    /// Whether a connection to the upstream comes about now. Asked while a breaker is open because none did, so that the
-    /// upstream need not wait for the open time to end. By default it is not known, which is no.
+    /// Whether a connection to the upstream comes about now. Asked while a breaker is open because none did, so that
+    /// the upstream need not wait for the open time to end. By default it is not known, which is no.
     fn is_reachable(&self) -> BoxFuture<'static, bool> {
         Box::pin(std::future::ready(false))
     }

@@ -19,8 +19,8 @@ use super::{doubled, scale, unit};
 /// More probes than this are never out at once, whatever the configuration says.
 pub const MAX_PROBES: usize = 8;
 
-/// The ratio means something from so many times `min_calls` results on: of ten calls to a deployment that fails three in
-/// ten, five fail once in seven times.
+/// The ratio means something from so many times `min_calls` results on: of ten calls to a deployment that fails three
+/// in ten, five fail once in seven times.
 const RATIO_CALLS: u32 = 5;
 
 /// What a breaker is told by its operator.

@@ -201,8 +201,8 @@ impl Endpoint {
         secrets.fold(error, |error, secret| error.redacted(secret.expose()))
     }
 
-    /// A refusal without our secrets, before it is cut: some servers repeat the key that they refuse, and the caller sees the
-    /// refusal.
+    /// A refusal without our secrets, before it is cut: some servers repeat the key that they refuse, and the caller
+    /// sees the refusal.
     fn redact(&self, mut body: Bytes) -> Bytes {
         for secret in &self.secrets {
             let secret = secret.expose();

@@ -1,9 +1,9 @@
 //! The connections to one upstream.
 //!
-//! An HTTP/1.1 connection is driven by whoever uses it: there is no task behind it, so that an answer's bytes pass from the
-//! socket to their reader without waking anybody, and dropping the reader closes the socket. Unused connections lie in
-//! a pool and are looked at when they are taken out. An HTTP/2 connection serves many calls at once and does have
-//! a task of its own.
+//! An HTTP/1.1 connection is driven by whoever uses it: there is no task behind it, so that an answer's bytes pass
+//! from the socket to their reader without waking anybody, and dropping the reader closes the socket. Unused
+//! connections lie in a pool and are looked at when they are taken out. An HTTP/2 connection serves many calls at
+//! once and does have a task of its own.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
