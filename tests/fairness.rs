@@ -208,3 +208,48 @@ async fn a_query_whose_deadline_has_passed_is_not_started_though_a_place_is_free
     assert_eq!(providers[0].calls(), 0);
     world.until_all_returned().await;
 }
+
+#[tokio::test]
+async fn a_query_that_cannot_make_its_deadline_is_told_at_once() {
+    let toml = "[admission]\nper_user = 1\ntotal = 1\nqueue = 100\n";
+    let (world, providers) =
+        World::scripted(toml, &[("east/m1", json!({ "latency_ms": 20 }))]).await;
+    for _ in 0..60 {
+        world
+            .orchestrator
+            .ask(query("a", Lane::Normal, "?"))
+            .await
+            .unwrap();
+    }
+    let mut ahead = JoinSet::new();
+    for _ in 0..50 {
+        let orchestrator = world.orchestrator.clone();
+        ahead.spawn(async move { orchestrator.ask(query("a", Lane::Normal, "?")).await });
+    }
+    world
+        .until("they wait", async |w| {
+            w.orchestrator.status().admission.waiting[1] > 40
+        })
+        .await;
+    // Some 50 times 20 ms are before it.
+    let asked = query("a", Lane::Normal, "?").within(Duration::from_millis(200));
+    let started = Instant::now();
+    let hopeless = world.orchestrator.ask(asked).await.unwrap_err();
+    assert_eq!(
+        hopeless.kind(),
+        quorate::ErrorKind::Overloaded,
+        "{hopeless:?}"
+    );
+    assert!(hopeless.retry_after().is_some());
+    assert!(
+        started.elapsed() < Duration::from_millis(200),
+        "not at once"
+    );
+    // Another user has its own turn, and makes it.
+    let other = query("b", Lane::Normal, "?").within(Duration::from_millis(2000));
+    world.orchestrator.ask(other).await.unwrap();
+    while let Some(answer) = ahead.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    assert_eq!(providers[0].calls(), 60 + 50 + 1);
+}

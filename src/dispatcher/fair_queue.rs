@@ -289,6 +289,18 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.ages.get(lane).map_or(0, Chain::len)
     }
 
+    /// What surely goes before the last entry of `user` in `lane`: so many of its own, and one each of so many others.
+    pub fn before_last(&self, user: &K, lane: usize) -> (usize, usize) {
+        let lane = lane.min(BATCH);
+        let own = self
+            .users
+            .get(user)
+            .map_or(0, |state| state.flows[lane].len());
+        let ring = &self.rings[lane];
+        let others = ring.len() - usize::from(ring.contains(user));
+        (own.saturating_sub(1), others)
+    }
+
     /// Entries that wait in all.
     pub fn waiting(&self) -> usize {
         self.entries.len()

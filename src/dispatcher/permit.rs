@@ -31,6 +31,7 @@ impl Drop for Permit {
         let before = self.desk.held();
         let mean = before + 0.05 * (held - before);
         self.desk.0.held.store(mean.to_bits(), Ordering::Relaxed);
+        self.desk.0.returned.fetch_add(1, Ordering::Relaxed);
         if someone_waits {
             let _ = self.desk.0.address.send(Message::Serve);
         }
@@ -53,6 +54,8 @@ struct Inner {
     /// Decayed mean of how long a permit is held, the bits of seconds: what a refused caller is told to wait is
     /// made of it. Two that return at once may count as one.
     held: AtomicU64,
+    /// Permits that have come back.
+    returned: AtomicU64,
     closed: AtomicBool,
     epoch: Instant,
     address: Address<Message>,
@@ -63,6 +66,7 @@ impl Desk {
         Self(Arc::new(Inner {
             queue: Mutex::new(FairQueue::new(limits)),
             held: AtomicU64::new(1f64.to_bits()),
+            returned: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             epoch: Instant::now(),
             address,
@@ -92,6 +96,12 @@ impl Desk {
             since: Instant::now(),
             desk: self.clone(),
         }
+    }
+
+    /// The same, once enough of them have come back to know.
+    pub fn usually_held(&self) -> Option<f64> {
+        const KNOWN: u64 = 50;
+        (self.0.returned.load(Ordering::Relaxed) >= KNOWN).then(|| self.held())
     }
 
     /// How long a permit is held on average, in seconds.
