@@ -184,7 +184,7 @@ impl Executor {
                 });
                 if alive.is_empty()
                     || !self
-                        .pause(round, pause, deadline, &policy, &mut trail)
+                        .pause(called.max(1), pause, deadline, &policy, &mut trail)
                         .await
                 {
                     break;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -139,7 +139,7 @@ impl Gateway {
         let server = orchestrator.config().server.clone();
         let http = match server.http {
             Some(address) => {
-                let bound = TcpListener::bind(address).await;
+                let bound = listen(address);
                 let bound = bound.map_err(|error| {
                     Error::new(
                         ErrorKind::Invalid,
@@ -232,6 +232,21 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+/// Connections that may wait to be accepted; the system's own limit, if that is less.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // Left over from a process before, a port may be taken again at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The supervisor of the accept loops.

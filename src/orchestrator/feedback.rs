@@ -244,9 +244,10 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
     if feedback
         .reference
         .as_ref()
-        .is_some_and(|text| text.len() > LONGEST_REFERENCE)
+        .is_some_and(|text| !(1..=LONGEST_REFERENCE).contains(&text.len()))
     {
-        let message = format!("reference must be at most {LONGEST_REFERENCE} bytes");
+        let message =
+            format!("reference must have at least 1 and be at most {LONGEST_REFERENCE} bytes");
         return Err(Error::invalid("reference", message));
     }
     let source = feedback.source.clone().unwrap_or_else(|| "user".into());

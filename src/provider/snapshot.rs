@@ -92,7 +92,7 @@ impl Snapshot {
     /// Leave to call it that needs no asking: nothing about its health stands in the way.
     pub(super) fn pass(&self, now: Duration) -> Option<Ticket> {
         let calm = self.disabled.is_none() && self.cooldown.remaining(now).is_zero();
-        self.breaker.pass().filter(|_| calm)
+        self.breaker.pass(now).filter(|_| calm)
     }
 
     /// The same with what another has learned: health and counts stay.

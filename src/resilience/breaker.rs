@@ -142,6 +142,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     generation: u64,
+    /// When the call began.
+    began: Duration,
     probe: Option<u64>,
 }
 
@@ -190,6 +192,9 @@ pub struct Breaker {
     window: Window<12>,
     /// Failures in a row, and when the last of them was.
     row: (u32, Duration),
+    /// When a call last succeeded. A failure of one that began before says nothing of the time since: calls that hang
+    /// fail long after others have gone well.
+    well: Duration,
     /// Counts changes of state.
     generation: u64,
     /// Counts probes, so that a ticket handed in twice does not free the slot of another.
@@ -215,6 +220,7 @@ impl Breaker {
             },
             window: Window::new(Duration::ZERO),
             row: (0, Duration::ZERO),
+            well: Duration::ZERO,
             generation: 0,
             serial: 0,
             trips: 0,
@@ -270,9 +276,10 @@ impl Breaker {
     }
 
     /// Leave that needs no asking: while it is closed every call passes, and none changes it.
-    pub fn pass(&self) -> Option<Ticket> {
+    pub fn pass(&self, now: Duration) -> Option<Ticket> {
         matches!(self.phase, Phase::Closed { .. }).then_some(Ticket {
             generation: self.generation,
+            began: now,
             probe: None,
         })
     }
@@ -311,6 +318,7 @@ impl Breaker {
         };
         Ok(Ticket {
             generation: self.generation,
+            began: now,
             probe,
         })
     }
@@ -344,8 +352,13 @@ impl Breaker {
                 let (row, last) = self.row;
                 let fresh = now.saturating_sub(last) < config.window;
                 let row = if fresh { row } else { 0 };
+                let old = ticket.began < self.well;
                 self.row = match verdict {
-                    Verdict::Success | Verdict::Neutral => (0, now),
+                    Verdict::Success | Verdict::Neutral => {
+                        self.well = now;
+                        (0, now)
+                    }
+                    _ if old => self.row,
                     Verdict::Failure => (row.saturating_add(1), now),
                     Verdict::Unreachable => (row.saturating_add(2), now),
                 };

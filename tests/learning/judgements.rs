@@ -80,6 +80,7 @@ fn wrong_judgements() -> Vec<(&'static str, Value, &'static str, &'static str)> 
         ("single", json!({ "score": 1, "source": "" }), "source", "1 to 64 bytes"),
         ("single", json!({ "score": 1, "source": "x".repeat(65) }), "source", "1 to 64 bytes"),
         ("single", json!({ "reference": long }), "reference", "at most"),
+        ("single", json!({ "reference": "" }), "reference", "at least 1"),
         ("single", json!({ "chosen": "a/m" }), "chosen", "this decision had none"),
         ("merged", json!({ "chosen": "d/m" }), "chosen", "c/m"),
         ("nobody", json!({ "score": 1 }), "decision", "no decision"),

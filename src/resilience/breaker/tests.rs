@@ -95,6 +95,22 @@ fn five_calls_in_a_row_that_reach_nobody_trip_however_well_the_last_minute_went(
 }
 
 #[test]
+fn calls_that_hung_while_others_went_well_are_no_failures_in_a_row() {
+    let mut breaker = Breaker::new();
+    let hung: Vec<Ticket> = (0..20)
+        .map(|_| breaker.admit(&CONFIG, secs(1)).expect("admitted"))
+        .collect();
+    call(&mut breaker, Verdict::Success, secs(5));
+    for ticket in hung {
+        assert_eq!(
+            breaker.record(&CONFIG, ticket, Verdict::Unreachable, secs(11), MIDDLE),
+            None
+        );
+    }
+    assert_eq!(breaker.state(secs(11)), BreakerState::Closed);
+}
+
+#[test]
 fn an_open_time_can_be_ended_and_a_closed_breaker_does_not_mind() {
     let mut breaker = tripped(secs(1));
     breaker.hasten(secs(3));

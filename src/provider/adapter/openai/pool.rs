@@ -5,6 +5,7 @@
 //! connections lie in a pool and are looked at when they are taken out. An HTTP/2 connection serves many calls at
 //! once and does have a task of its own.
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,6 +107,29 @@ impl Line {
     }
 }
 
+/// Whether a connection used before ended in the way in which servers end idle ones: without a word, or over HTTP/2
+/// with a GOAWAY or a refusal, which say that nobody has looked at the request.
+fn went_away(error: &hyper::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let graceful =
+                h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            return graceful || h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>()
+            && matches!(
+                io.kind(),
+                ConnectionReset | BrokenPipe | UnexpectedEof | NotConnected
+            )
+        {
+            return true;
+        }
+        next = cause.source();
+    }
+    error.is_incomplete_message()
+}
+
 impl Upstream {
     pub fn new(
         scheme: &Scheme,
@@ -143,15 +167,19 @@ impl Upstream {
 
     /// Sends a request, whose URI is absolute, and waits for the head of its answer.
     ///
-    /// A pooled connection that the peer had closed before it saw the request is replaced; that is no retry, since
-    /// nobody has worked on the request.
+    /// A pooled connection that the peer had closed before it saw the request, or that goes away without a byte of an
+    /// answer, is replaced by a fresh one, once; that is no retry, and says nothing of the deployment.
     pub async fn send(self: &Arc<Self>, mut request: Asked) -> Result<Response<Body>> {
+        let mut fresh = false;
         loop {
-            let (taken, used) = match self.take() {
+            let pooled = if fresh { None } else { self.take() };
+            let (taken, used) = match pooled {
                 Some(taken) => (taken, true),
                 // Boxed: seldom needed, and several times as large as the rest.
                 None => (Box::pin(self.connect()).await?, false),
             };
+            // A copy costs little, its body is shared.
+            let copy = used.then(|| request.clone());
             let failed = match taken {
                 Taken::Line(mut line) => {
                     self.as_http1(&mut request);
@@ -173,7 +201,16 @@ impl Upstream {
             };
             match failed {
                 (_, Some(unseen)) if used => request = unseen,
-                (error, _) => return Err(unanswered(&error, self.authority())),
+                (error, _) => match copy.filter(|_| went_away(&error)) {
+                    // It was closing while it was taken, and so may be others of its age.
+                    Some(again) => {
+                        fresh = true;
+                        self.idle.lock().clear();
+                        *self.multiplexed.lock() = None;
+                        request = again;
+                    }
+                    None => return Err(unanswered(&error, self.authority())),
+                },
             }
         }
     }
