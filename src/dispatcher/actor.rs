@@ -142,8 +142,7 @@ impl DispatcherActor {
     }
 
     /// How long the last entry of `user` waits at least, if that is past its deadline: it is told at once, and does
-    /// not take the turn of one that can make it. In a simulation of 50 places at 1.5 times their load with deadlines
-    /// of 2.5 to 7.5 s, 61 % of all answers came in time so, against 49 %.
+    /// not take the turn of one that can make it.
     fn hopeless(&self, user: &UserId, lane: usize, deadline: Instant) -> Option<Duration> {
         let held = self.desk.usually_held()?;
         let (limits, (own, others)) = {

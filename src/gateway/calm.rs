@@ -15,7 +15,7 @@ const MOST_ROUNDS: usize = 8;
 ///
 /// The parts of one HTTP connection tell each other of bytes by waking their task, from within it. Tokio takes that
 /// for a wish to yield, and wakes a second thread to have the task moved there: with one client on two cores that was
-/// most of the time a query took. Here such a wake-up means one more round.
+/// more than one futex call a query. Here such a wake-up means one more round.
 pub(super) struct Calm<F> {
     inner: F,
     bell: Arc<Bell>,
