@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{World, chat, chat_stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 const FAST: &str = "[models.fast]\nuse = [\"east/m1\", \"west/m1\"]\n";
 
@@ -139,6 +139,62 @@ async fn fifteen_failures_open_the_breaker_then_queries_fail_fast_and_a_probe_cl
             w.deployment("east/m1")["breaker"] == "closed"
         })
         .await;
+}
+
+/// Breakers stay open for half a minute; who has nobody else to ask does not have to wait for that.
+#[tokio::test]
+async fn when_no_breaker_lets_anybody_through_who_is_well_again_is_soon_found() {
+    let world = both_open("").await;
+    let seconds = until_well(&world, "fast").await.as_secs();
+    for _ in 0..20 {
+        assert_eq!(world.chat("fast", "?").await.content(), "well again");
+    }
+    let failed = world.deployment("east/m1")["calls"]["failed"].clone();
+    let failed = failed.as_u64().unwrap();
+    assert!(failed <= 12 + seconds, "{failed} calls in {seconds} s");
+}
+
+/// The same for a vote whose members are all held back.
+#[tokio::test]
+async fn an_ensemble_of_open_breakers_finds_out_who_is_well_again() {
+    let toml = "[ensembles.both]\nmembers = [\"east/m1\", \"west/m1\"]\nmerge = \"plurality\"\nquorum = 1\n";
+    let world = both_open(toml).await;
+    until_well(&world, "ensemble/both").await;
+}
+
+/// Asks ten times a second until somebody answers.
+async fn until_well(world: &World, model: &str) -> Duration {
+    let started = Instant::now();
+    while world.chat(model, "?").await.status != 200 {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "nobody is found"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    started.elapsed()
+}
+
+/// Both breakers are open. East goes on failing, west is well.
+async fn both_open(toml: &str) -> World {
+    let west =
+        "{ answer = \"well again\", fail = { kind = \"upstream\", status = 500, times = 10 } }";
+    let east = "{ fail = { kind = \"upstream\", status = 500 } }";
+    let provider = |name, script| {
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nmodels = [\"m1\"]\nscript = {script}\n"
+        )
+    };
+    let providers = provider("east", east) + &provider("west", west);
+    let toml = format!("[resilience]\nretries = 0\n{toml}{providers}{FAST}");
+    let world = World::start(&toml, Vec::new()).await;
+    for model in ["east/m1", "west/m1"] {
+        for _ in 0..10 {
+            world.chat(model, "?").await;
+        }
+        assert_eq!(world.deployment(model)["breaker"], "open");
+    }
+    world
 }
 
 #[tokio::test]

@@ -148,8 +148,7 @@ async fn after_the_deadline() {
 
 #[tokio::test]
 async fn after_a_probe_is_cancelled() {
-    let toml =
-        "[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 2\nopen_for = \"50ms\"\n";
+    let toml = "[admission]\nper_user = 20\n[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 2\nopen_for = \"50ms\"\nprobes = 8\n";
     let fails = json!({ "fail": { "kind": "upstream", "status": 500 } });
     let (world, providers) = World::scripted(toml, &[("east/m1", fails)]).await;
     while world.deployment("east/m1")["breaker"] != "open" {
@@ -163,10 +162,13 @@ async fn after_a_probe_is_cancelled() {
     providers[0]
         .set_script(json!({ "hang": "before" }))
         .unwrap();
-    let probes = [begin(&world, false).await, begin(&world, true).await];
+    let mut probes = Vec::new();
+    for n in 0..8 {
+        probes.push(begin(&world, n % 2 == 0).await);
+    }
     world
-        .until("both probes are out", async |w| {
-            w.deployment("east/m1")["probes_out"] == 2
+        .until("all probes are out", async |w| {
+            w.deployment("east/m1")["probes_out"] == 8
         })
         .await;
     let refused = world.chat("east/m1", "?").await;

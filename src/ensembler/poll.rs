@@ -16,7 +16,7 @@ use super::vectors::Vectors;
 use crate::answer::Answer;
 use crate::error::{Attempt, Result};
 use crate::executor::{self, Committed, Executed};
-use crate::provider::Cell;
+use crate::provider::{Cell, Health};
 
 /// What a member came to.
 pub(super) struct Ballot {
@@ -63,6 +63,8 @@ struct Poll<'a> {
     vectors: &'a Vectors,
     started: Instant,
     deadline: Instant,
+    /// Fewer are ready than the quorum wants.
+    sole: bool,
 }
 
 impl<'a> Poll<'a> {
@@ -70,7 +72,8 @@ impl<'a> Poll<'a> {
     fn ask(self, place: usize, live: bool) -> BoxFuture<'a, Event> {
         let cells = self.job.plan.members[place].cells();
         async move {
-            let run = (self.job.executor).run(&cells, &self.job.query, live, self.deadline);
+            let run =
+                (self.job.executor).run(&cells, &self.job.query, live, self.sole, self.deadline);
             let begun = match run.await {
                 Ok(begun) if live => speaking(begun).await,
                 begun => begun,
@@ -117,12 +120,18 @@ pub(super) async fn poll(
     open: &[usize],
     deadline: Instant,
 ) -> Polled {
+    let ready = open.iter().filter(|place| {
+        let cells = job.plan.members[**place].cells();
+        cells.iter().any(|cell| cell.health() == Health::Ready)
+    });
+    let ready = ready.count();
     let poll = Poll {
         job,
         steering,
         vectors,
         started: Instant::now(),
         deadline,
+        sole: ready < job.plan.quorum,
     };
     let mut running = FuturesUnordered::new();
     let mut polled = Polled {

@@ -14,7 +14,7 @@ use super::live::{self, Live};
 use crate::answer::{Answer, Delta, Deltas};
 use crate::error::{Error, ErrorKind, Result};
 use crate::learning::Latency;
-use crate::provider::{Call, Cell, Guard, Outcome, Report, Timeouts};
+use crate::provider::{Call, Cell, Guard, Outcome, Report, Timeouts, Want};
 use crate::query::Query;
 
 /// An answer that has begun.
@@ -98,7 +98,7 @@ pub(super) async fn attempt(
     cell: &Arc<Cell>,
     query: &Arc<Query>,
     stream: bool,
-    wait: bool,
+    want: Want,
     last: bool,
     deadline: Instant,
 ) -> Result<Committed> {
@@ -118,7 +118,7 @@ pub(super) async fn attempt(
         let tokens = query
             .estimated_input_tokens()
             .saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
-        let mut guard = cell.admit(tokens, wait, deadline).await?;
+        let mut guard = cell.admit(tokens, want, deadline).await?;
         let (patience, suspicious) = {
             let snapshot = cell.snapshot.load();
             let latency = &snapshot.latency;

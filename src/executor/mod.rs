@@ -4,6 +4,7 @@
 //! that may pass, another round begins after a backoff, at most [`Policy::retries`] times, each extra attempt
 //! paid from its deployment's retry budget. Nothing is retried once the first semantic delta is out.
 //!
+//! - `rounds`: what comes after a round that nobody answered, pure.
 //! - `attempt`: one call to one deployment, up to its first semantic delta.
 //! - `live`: a stream past that point.
 //! - `contained`: a provider that panics while it is dropped.
@@ -11,6 +12,7 @@
 mod attempt;
 mod contained;
 mod live;
+mod rounds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +24,12 @@ use tokio::time::{Instant, sleep};
 use crate::answer::Answer;
 use crate::error::{Attempt, Error, ErrorKind, Result};
 use crate::id::DeploymentId;
-use crate::provider::Cell;
+use crate::provider::{Cell, Want};
 use crate::query::Query;
 use crate::resilience::{Backoff, Budget, HedgeConfig};
 use crate::telemetry;
+
+use rounds::{Next, Pause, Round, Rounds};
 
 pub use attempt::Committed;
 pub(crate) use live::collect;
@@ -116,6 +120,17 @@ impl Trail {
         self.called.iter().any(|called| Arc::ptr_eq(called, cell))
     }
 
+    /// How far it goes by now.
+    fn mark(&self) -> (usize, usize) {
+        (self.attempts.len(), self.errors.len())
+    }
+
+    /// What came after `mark` is asked again at once, and told of only then.
+    fn forget(&mut self, (attempts, errors): (usize, usize)) {
+        self.attempts.truncate(attempts);
+        self.errors.truncate(errors);
+    }
+
     /// Notes how a call ended.
     fn settle(
         &mut self,
@@ -153,7 +168,8 @@ impl Executor {
     }
 
     /// Walks `candidates` until one answers. `stream` says that the caller takes deltas, and so that an answer
-    /// counts as begun with its first one; otherwise the answer is whole when this returns.
+    /// counts as begun with its first one; otherwise the answer is whole when this returns. `sole` says that nobody but
+    /// these can serve the query: if breakers hold all of them back, one may be a probe before its time.
     ///
     /// Dropping the future cancels the call under way.
     ///
@@ -164,37 +180,20 @@ impl Executor {
         candidates: &[Arc<Cell>],
         query: &Arc<Query>,
         stream: bool,
+        sole: bool,
         deadline: Instant,
     ) -> Result<Executed> {
         let policy = **self.policy.load();
         let mut trail = Trail::default();
         let mut alive: Vec<Arc<Cell>> = candidates.to_vec();
-        let mut pause = None;
-        // Rounds in which somebody was called, and all rounds.
-        let (mut called, mut round) = (0, 0);
-        while round == 0 || policy.retries > 0 && called <= policy.retries && round < MOST_ROUNDS {
-            if round > 0 {
-                // A call that our own limits held back was none, and is not paid for.
-                let now = self.epoch.elapsed();
-                alive.retain(|cell| {
-                    !trail.called(cell)
-                        || self
-                            .retries
-                            .is_affordable(cell, policy.retry_ratio, RETRY_FLOOR, now)
-                });
-                if alive.is_empty()
-                    || !self
-                        .pause(called.max(1), pause, deadline, &policy, &mut trail)
-                        .await
-                {
-                    break;
-                }
-            }
+        let mut rounds = Rounds::new(policy.retries, sole);
+        loop {
             let before = std::mem::take(&mut trail.called);
+            let mark = trail.mark();
             let mut again = Vec::new();
-            let mut soonest: Option<Duration> = None;
+            let mut round = Round::default();
             for (index, cell) in alive.iter().enumerate() {
-                if round == 0 {
+                if rounds.is_first() {
                     self.retries.deposit(
                         cell,
                         policy.retry_ratio,
@@ -212,14 +211,18 @@ impl Executor {
                     }
                     telemetry::retried();
                 }
+                let last = index + 1 == alive.len();
                 let turn = Turn {
                     cell,
                     backup: alive.get(index + 1),
                     query,
                     stream,
                     // Only who has nobody else to ask waits for a place.
-                    wait: round > 0 || index + 1 == alive.len(),
-                    last: index + 1 == alive.len(),
+                    want: Want {
+                        wait: !rounds.is_first() || last,
+                        alone: rounds.is_alone(),
+                    },
+                    last,
                     deadline,
                 };
                 match self.try_one(turn, &policy, &mut trail).await {
@@ -241,11 +244,15 @@ impl Executor {
                         if !held_back(&error) {
                             trail.called.push(Arc::clone(cell));
                         }
-                        if kind.retryable() {
+                        let barred = kind == ErrorKind::BreakerOpen;
+                        if kind.retryable() || barred {
                             again.push(Arc::clone(cell));
+                            round.passing |= !barred;
+                            round.barred |= barred;
                             // The cool-down that the same answer started is up to a tenth longer.
                             let after = error.retry_after().unwrap_or(Duration::ZERO).mul_f64(1.1);
-                            soonest = Some(soonest.map_or(after, |soonest| soonest.min(after)));
+                            round.soonest =
+                                Some(round.soonest.map_or(after, |soonest| soonest.min(after)));
                         }
                         trail.errors.push(error);
                         if !kind.fallbackable() {
@@ -254,27 +261,53 @@ impl Executor {
                     }
                 }
             }
-            called += u32::from(!trail.called.is_empty());
-            round += 1;
+            round.called = !trail.called.is_empty();
             alive = again;
-            pause = soonest;
-            if alive.is_empty() {
-                break;
+            match rounds.after(round) {
+                Next::Alone => {
+                    if !round.called {
+                        trail.forget(mark);
+                    }
+                }
+                Next::After(pause) => {
+                    // A call that our own limits held back was none, and is not paid for.
+                    let now = self.epoch.elapsed();
+                    alive.retain(|cell| {
+                        !trail.called(cell)
+                            || self.retries.is_affordable(
+                                cell,
+                                policy.retry_ratio,
+                                RETRY_FLOOR,
+                                now,
+                            )
+                    });
+                    if alive.is_empty() || !self.pause(pause, deadline, &policy, &mut trail).await {
+                        return Err(trail.into_error());
+                    }
+                }
+                Next::End => return Err(trail.into_error()),
             }
         }
-        Err(trail.into_error())
     }
 
-    /// Sleeps before round `round`; false if the deadline would come first.
+    /// Waits before a round; false if the deadline would come first.
     async fn pause(
         &self,
-        round: u32,
-        retry_after: Option<Duration>,
+        pause: Pause,
         deadline: Instant,
         policy: &Policy,
         trail: &mut Trail,
     ) -> bool {
-        let delay = policy.backoff.delay(round - 1, rand::random(), retry_after);
+        let backoff = |asked| {
+            policy
+                .backoff
+                .delay(pause.rounds - 1, rand::random(), asked)
+        };
+        let delay = if pause.apart {
+            pause.asked.unwrap_or_default() + backoff(None)
+        } else {
+            backoff(pause.asked)
+        };
         if Instant::now() + delay >= deadline {
             return false;
         }
@@ -291,7 +324,7 @@ impl Executor {
         trail: &mut Trail,
     ) -> Result<(Committed, Arc<Cell>)> {
         let started = Instant::now();
-        let first = turn.ask(turn.cell, turn.wait);
+        let first = turn.ask(turn.cell, turn.want);
         tokio::pin!(first);
         let hedge = async {
             sleep(self.hedge_after(&turn, policy)?).await;
@@ -316,7 +349,7 @@ impl Executor {
         telemetry::hedged();
         let hedged = Instant::now();
         // Seldom needed, and as large as the first.
-        let mut second = Box::pin(turn.ask(backup, false));
+        let mut second = Box::pin(turn.ask(backup, Want::default()));
         // The first to succeed wins and the other is dropped; a failure leaves the field to the other.
         tokio::select! {
             result = &mut first => match trail.settle(turn.cell, started, result) {
@@ -383,16 +416,16 @@ struct Turn<'a> {
     backup: Option<&'a Arc<Cell>>,
     query: &'a Arc<Query>,
     stream: bool,
-    wait: bool,
+    want: Want,
     /// Nobody else is left in this round.
     last: bool,
     deadline: Instant,
 }
 
 impl Turn<'_> {
-    async fn ask(&self, cell: &Arc<Cell>, wait: bool) -> Result<Committed> {
+    async fn ask(&self, cell: &Arc<Cell>, want: Want) -> Result<Committed> {
         let (stream, last) = (self.stream, self.last);
-        attempt::attempt(cell, self.query, stream, wait, last, self.deadline).await
+        attempt::attempt(cell, self.query, stream, want, last, self.deadline).await
     }
 }
 
@@ -431,8 +464,6 @@ impl Budgets {
     }
 }
 
-/// Rounds of one query at most, those in which our own limits held everybody back included.
-const MOST_ROUNDS: u32 = 20;
 /// Retries a window allows to traffic too thin for its share to be one.
 const RETRY_FLOOR: u32 = 10;
 /// The same for hedges.

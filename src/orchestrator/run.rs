@@ -264,7 +264,10 @@ async fn proceed(
     let cells = plan.cells();
     let traits = plan.traits;
     let Some(ensemble) = plan.ensemble else {
-        let executed = inner.executor.run(&cells, &query, stream, deadline).await?;
+        let executed = inner
+            .executor
+            .run(&cells, &query, stream, true, deadline)
+            .await?;
         let Executed {
             committed,
             cell,

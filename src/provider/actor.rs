@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Snapshot;
-use super::cell::{Cell, Guard, Place};
+use super::cell::{Cell, Guard, Place, Want};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::learning::aptitude::Traits;
@@ -32,8 +32,8 @@ pub enum Message {
     Admit {
         /// Tokens it may use, estimated.
         tokens: u32,
-        /// Whether it waits for a free place.
-        wait: bool,
+        /// Whether it waits for a free place, and whether nobody else can serve it.
+        want: Want,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Guard>>,
     },
@@ -182,7 +182,7 @@ pub(super) struct State {
     known: Snapshot,
     requests: Option<RateLimit>,
     tokens: Option<RateLimit>,
-    waiting: VecDeque<(u32, oneshot::Sender<Result<Guard>>)>,
+    waiting: VecDeque<(u32, Want, oneshot::Sender<Result<Guard>>)>,
     /// The last failure was that no connection came about.
     unconnected: bool,
 }
@@ -211,7 +211,7 @@ impl ProviderActor {
     }
 
     /// Decides on a call that found a free place.
-    fn grant(&self, place: Place, tokens: u32, state: &mut State) -> Result<Guard> {
+    fn grant(&self, place: Place, tokens: u32, want: Want, state: &mut State) -> Result<Guard> {
         let now = self.cell.now();
         if let Some(why) = &state.known.disabled {
             return Err(Error::new(ErrorKind::Auth, format!("disabled: {why}")));
@@ -234,7 +234,23 @@ impl ProviderActor {
         while let Some(step) = state.known.breaker.advance(&config, now) {
             self.changed(&step, &mut state.known);
         }
-        match state.known.breaker.admit(&config, now) {
+        let breaker = &mut state.known.breaker;
+        let before = breaker.state(now);
+        let leave = if want.alone {
+            breaker.admit_alone(&config, now)
+        } else {
+            breaker.admit(&config, now)
+        };
+        let after = breaker.state(now);
+        if before != after {
+            let step = Transition {
+                from: before,
+                to: after,
+                reason: None,
+            };
+            self.changed(&step, &mut state.known);
+        }
+        match leave {
             Ok(ticket) => Ok(Guard::new(place, ticket, tokens)),
             Err(rejected) => {
                 let why = state
@@ -254,7 +270,7 @@ impl ProviderActor {
     fn admit(
         &self,
         tokens: u32,
-        wait: bool,
+        want: Want,
         reply: oneshot::Sender<Result<Guard>>,
         state: &mut State,
     ) {
@@ -266,11 +282,11 @@ impl ProviderActor {
         if state.waiting.is_empty()
             && let Some(place) = self.cell.occupy()
         {
-            let granted = self.grant(place, tokens, state);
+            let granted = self.grant(place, tokens, want, state);
             // A guard that nobody receives drops here and reports itself as neutral.
             let _ = reply.send(granted);
-        } else if wait {
-            state.waiting.push_back((tokens, reply));
+        } else if want.wait {
+            state.waiting.push_back((tokens, want, reply));
         } else {
             let _ = reply.send(Err(Error::new(
                 ErrorKind::RateLimited,
@@ -410,15 +426,15 @@ impl ProviderActor {
 
     /// Serves who waited, as far as places are free.
     fn serve_waiting(&self, state: &mut State) {
-        while let Some((tokens, reply)) = state.waiting.pop_front() {
+        while let Some((tokens, want, reply)) = state.waiting.pop_front() {
             if reply.is_closed() {
                 continue;
             }
             let Some(place) = self.cell.occupy() else {
-                state.waiting.push_front((tokens, reply));
+                state.waiting.push_front((tokens, want, reply));
                 return;
             };
-            let _ = reply.send(self.grant(place, tokens, state));
+            let _ = reply.send(self.grant(place, tokens, want, state));
         }
     }
 
@@ -477,11 +493,11 @@ impl Actor for ProviderActor {
         match message {
             Message::Admit {
                 tokens,
-                wait,
+                want,
                 reply,
             } => {
                 let before = state.known.breaker;
-                self.admit(tokens, wait, reply, state);
+                self.admit(tokens, want, reply, state);
                 self.limit(state);
                 if state.known.breaker != before {
                     self.publish(state);

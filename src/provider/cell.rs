@@ -197,30 +197,27 @@ impl Cell {
 
     /// Asks for leave to make a call of about `tokens` tokens. The actor is asked where its answer is in doubt.
     ///
-    /// With `wait`, a deployment whose calls in flight are at their limit lets the caller wait its turn until
-    /// `deadline`; without, it refuses.
-    ///
     /// # Errors
     /// [`BreakerOpen`](ErrorKind::BreakerOpen), [`RateLimited`](ErrorKind::RateLimited),
     /// [`Auth`](ErrorKind::Auth) while disabled, [`Deadline`](ErrorKind::Deadline).
     pub async fn admit(
         self: &Arc<Self>,
         tokens: u32,
-        wait: bool,
+        want: Want,
         deadline: Instant,
     ) -> Result<Guard> {
         if let Some(guard) = self.walk_in(tokens) {
             return Ok(guard);
         }
-        Box::pin(self.knock(tokens, wait, deadline)).await
+        Box::pin(self.knock(tokens, want, deadline)).await
     }
 
     /// Has the actor decide.
-    async fn knock(&self, tokens: u32, wait: bool, deadline: Instant) -> Result<Guard> {
+    async fn knock(&self, tokens: u32, want: Want, deadline: Instant) -> Result<Guard> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Admit {
             tokens,
-            wait,
+            want,
             reply,
         };
         self.address.send(message).map_err(|_| restarting())?;
@@ -252,6 +249,16 @@ impl Cell {
     pub fn poison(&self) {
         let _ = self.address.send(Message::Poison);
     }
+}
+
+/// How much somebody wants to call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// A deployment whose calls in flight are at their limit lets the caller wait its turn until the deadline, and does
+    /// not refuse.
+    pub wait: bool,
+    /// Nobody else can serve the query: a breaker that lets nobody through lets such a one through now and then.
+    pub alone: bool,
 }
 
 fn restarting() -> Error {

@@ -28,7 +28,7 @@ use crate::query::Query;
 
 pub use actor::Judgement;
 pub use actor::Report;
-pub use cell::{Cell, Guard};
+pub use cell::{Cell, Guard, Want};
 pub use deployment::{Capabilities, Deployment, Limits, Price, Timeouts};
 pub use fleet::{Fleet, Served};
 pub use schooling::Schooling;

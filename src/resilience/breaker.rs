@@ -7,6 +7,9 @@
 //! 3. Half-open, up to `probes` calls are out at once. The first success closes, the first failure
 //!    trips again, and so does a probe that has said nothing by `probe_deadline`.
 //!
+//! Whom nobody else can serve need not wait for that: one such call a second is a probe before its time
+//! ([`Breaker::admit_alone`]), so that a deployment that is well again is found out where it matters.
+//!
 //! The pattern is M. Nygard's (*Release It!*); ratio and minimum over a time window follow
 //! resilience4j, the generation number that voids results from before a change of state follows
 //! sony/gobreaker. A probe's slot cannot be lost: a neutral result returns it, silence trips.
@@ -22,6 +25,9 @@ pub const MAX_PROBES: usize = 8;
 /// The ratio means something from so many times `min_calls` results on: of ten calls to a deployment that fails three
 /// in ten, five fail once in seven times.
 const RATIO_CALLS: u32 = 5;
+
+/// Who has nobody else to ask is let through so often while nothing else passes.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// What a breaker is told by its operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -201,6 +207,8 @@ pub struct Breaker {
     serial: u64,
     /// Trips in a row.
     trips: u32,
+    /// When the next probe before its time may be.
+    early: Duration,
     /// The last trip's draw: a missed deadline comes without one of its own.
     jitter: f64,
 }
@@ -224,6 +232,7 @@ impl Breaker {
             generation: 0,
             serial: 0,
             trips: 0,
+            early: Duration::ZERO,
             jitter: 0.5,
         }
     }
@@ -268,8 +277,7 @@ impl Breaker {
             }
             Phase::HalfOpen { probes, reopen_for } => {
                 let due = first_due(&probes).filter(|due| *due <= now)?;
-                let until = due.saturating_add(reopen_for);
-                Some(self.open(until, TripReason::ProbeDeadline))
+                Some(self.open(due, reopen_for, TripReason::ProbeDeadline))
             }
             _ => None,
         }
@@ -294,32 +302,65 @@ impl Breaker {
     /// Asks to make a call.
     pub fn admit(&mut self, config: &BreakerConfig, now: Duration) -> Result<Ticket, Rejected> {
         while self.advance(config, now).is_some() {}
-        let probe = match &mut self.phase {
-            Phase::Closed { .. } => None,
-            Phase::Open { until } => {
-                return Err(Rejected {
-                    retry_after: until.saturating_sub(now),
-                });
-            }
+        match &self.phase {
+            Phase::Closed { .. } => Ok(Ticket {
+                generation: self.generation,
+                began: now,
+                probe: None,
+            }),
+            Phase::Open { until } => Err(Rejected {
+                retry_after: until.saturating_sub(now),
+            }),
             Phase::HalfOpen { probes, .. } => {
                 let retry_after = first_due(probes).unwrap_or(now).saturating_sub(now);
-                let out = probes.iter().flatten().count();
-                let free = probes.iter_mut().find(|slot| slot.is_none());
-                let Some(slot) = free.filter(|_| out < config.probes.max(1)) else {
-                    return Err(Rejected { retry_after });
-                };
-                self.serial += 1;
-                *slot = Some(Probe {
-                    serial: self.serial,
-                    due: now.saturating_add(config.probe_deadline),
-                });
-                Some(self.serial)
+                let probe = self.probe(config.probes.max(1), config, now);
+                probe.ok_or(Rejected { retry_after })
             }
+        }
+    }
+
+    /// Asks to make a call that nobody else can make. Where [`admit`](Self::admit) refuses, one such call a second is
+    /// a probe before its time. If it fails, the open time begins anew and is no longer for it.
+    pub fn admit_alone(
+        &mut self,
+        config: &BreakerConfig,
+        now: Duration,
+    ) -> Result<Ticket, Rejected> {
+        let rejected = match self.admit(config, now) {
+            Ok(ticket) => return Ok(ticket),
+            Err(rejected) => rejected,
         };
-        Ok(Ticket {
+        if now < self.early {
+            return Err(Rejected {
+                retry_after: rejected.retry_after.min(self.early - now),
+            });
+        }
+        if matches!(self.phase, Phase::Open { .. }) {
+            self.trips = self.trips.saturating_sub(1);
+            self.hasten(now);
+            self.advance(config, now);
+        }
+        self.early = now.saturating_add(EARLY);
+        self.probe(MAX_PROBES, config, now).ok_or(rejected)
+    }
+
+    /// One more probe, if fewer than `most` are out.
+    fn probe(&mut self, most: usize, config: &BreakerConfig, now: Duration) -> Option<Ticket> {
+        let Phase::HalfOpen { probes, .. } = &mut self.phase else {
+            return None;
+        };
+        let out = probes.iter().flatten().count();
+        let free = probes.iter_mut().find(|slot| slot.is_none());
+        let slot = free.filter(|_| out < most)?;
+        self.serial += 1;
+        *slot = Some(Probe {
+            serial: self.serial,
+            due: now.saturating_add(config.probe_deadline),
+        });
+        Some(Ticket {
             generation: self.generation,
             began: now,
-            probe,
+            probe: Some(self.serial),
         })
     }
 
@@ -427,13 +468,15 @@ impl Breaker {
         now: Duration,
         jitter: f64,
     ) -> Transition {
-        let until = now.saturating_add(config.open_time(self.trips, jitter));
+        let open_for = config.open_time(self.trips, jitter);
         self.jitter = jitter;
-        self.open(until, reason)
+        self.open(now, open_for, reason)
     }
 
-    fn open(&mut self, until: Duration, reason: TripReason) -> Transition {
+    fn open(&mut self, since: Duration, open_for: Duration, reason: TripReason) -> Transition {
         self.trips = self.trips.saturating_add(1);
+        self.early = since.saturating_add(EARLY);
+        let until = since.saturating_add(open_for);
         self.enter(Phase::Open { until }, Some(reason))
     }
 

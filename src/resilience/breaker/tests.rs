@@ -124,6 +124,46 @@ fn an_open_time_can_be_ended_and_a_closed_breaker_does_not_mind() {
 }
 
 #[test]
+fn whom_nobody_else_can_serve_is_a_probe_once_a_second_and_success_closes() {
+    let mut breaker = tripped(secs(0));
+    let refused = breaker.admit_alone(&CONFIG, Duration::from_millis(400));
+    let wait = Duration::from_millis(600);
+    assert_eq!(refused, Err(Rejected { retry_after: wait }));
+    let probe = breaker.admit_alone(&CONFIG, secs(1)).expect("early");
+    assert!(probe.is_probe());
+    let close = breaker.record(&CONFIG, probe, Verdict::Success, secs(1), MIDDLE);
+    assert_eq!(close.map(|t| t.to), Some(BreakerState::Closed));
+}
+
+#[test]
+fn early_probes_that_fail_make_the_open_time_no_longer() {
+    let mut breaker = tripped(secs(0));
+    for now in 1..100 {
+        let now = secs(now);
+        let probe = breaker.admit_alone(&CONFIG, now).expect("one a second");
+        assert!(breaker.admit_alone(&CONFIG, now).is_ok(), "the second slot");
+        assert!(breaker.admit_alone(&CONFIG, now).is_err());
+        breaker.record(&CONFIG, probe, Verdict::Failure, now, MIDDLE);
+        assert_eq!(rest(&mut breaker, now), secs(30));
+    }
+}
+
+#[test]
+fn silent_probes_do_not_keep_the_next_early_one_out() {
+    let mut breaker = tripped(secs(0));
+    for out in 0..2 {
+        assert!(breaker.admit_alone(&CONFIG, secs(1)).is_ok());
+        assert_eq!(breaker.probes_out(), out + 1);
+    }
+    for now in 2..8 {
+        assert!(breaker.admit_alone(&CONFIG, secs(now)).is_ok());
+        assert!(breaker.admit_alone(&CONFIG, secs(now)).is_err());
+    }
+    assert_eq!(breaker.probes_out(), MAX_PROBES);
+    assert!(breaker.admit_alone(&CONFIG, secs(9)).is_err());
+}
+
+#[test]
 fn fewer_failures_than_the_ratio_keep_it_closed() {
     let mut breaker = Breaker::new();
     for n in 0..100 {
@@ -376,6 +416,37 @@ proptest! {
             now += rejected.retry_after;
             tries += 1;
             prop_assert!(tries <= 2, "locked out");
+        }
+    }
+
+    /// Whoever asks as the only one, however often: beyond what anybody may, one call a second passes.
+    #[test]
+    fn early_probes_keep_their_pace(
+        waits in prop::collection::vec(0_u64..700, 1..300),
+        verdicts in prop::collection::vec(verdict(), 300),
+    ) {
+        let mut breaker = tripped(secs(0));
+        let mut now = secs(0);
+        let mut last: Option<Duration> = None;
+        for (wait, verdict) in waits.into_iter().zip(verdicts) {
+            now += Duration::from_millis(wait);
+            if breaker.state(now) == BreakerState::Closed {
+                break;
+            }
+            let anybody = breaker.clone().admit(&CONFIG, now).is_ok();
+            match breaker.admit_alone(&CONFIG, now) {
+                Ok(ticket) => {
+                    if !anybody {
+                        prop_assert!(last.is_none_or(|last| now - last >= secs(1)));
+                        last = Some(now);
+                    }
+                    breaker.record(&CONFIG, ticket, verdict, now, MIDDLE);
+                }
+                Err(rejected) => {
+                    prop_assert!(!anybody);
+                    prop_assert!(rejected.retry_after > Duration::ZERO);
+                }
+            }
         }
     }
 }

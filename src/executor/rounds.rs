@@ -1,0 +1,216 @@
+//! What comes after a round of calls that nobody answered. Pure.
+
+use std::time::Duration;
+
+/// Rounds of one query at most, those in which our own limits held everybody back included.
+const MOST: u32 = 20;
+
+/// What one round came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Round {
+    /// Somebody was called, and not only asked for leave.
+    pub called: bool,
+    /// Somebody failed in a way that may pass.
+    pub passing: bool,
+    /// Somebody was held back by a breaker.
+    pub barred: bool,
+    /// The shortest time that one of them asks us to wait.
+    pub soonest: Option<Duration>,
+}
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The same ones are asked again at once, as nobody else is left.
+    Alone,
+    /// The same ones are asked again after a pause.
+    After(Pause),
+    /// The query has failed.
+    End,
+}
+
+/// How long to wait before a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    /// Rounds with calls so far, from which the backoff grows.
+    pub rounds: u32,
+    /// What the upstreams ask for.
+    pub asked: Option<Duration>,
+    /// Whether the backoff comes on top of that: everybody waits for the same moment, and who comes a little later
+    /// finds out what became of the first.
+    pub apart: bool,
+}
+
+/// The rounds of one query.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    retries: u32,
+    /// Whether nobody but these candidates can serve the query.
+    sole: bool,
+    /// Rounds in which somebody was called.
+    called: u32,
+    all: u32,
+    alone: bool,
+    waited: bool,
+}
+
+impl Rounds {
+    /// Before the first round; `sole` says that nobody but these candidates can serve the query.
+    pub fn new(retries: u32, sole: bool) -> Self {
+        Self {
+            retries,
+            sole,
+            called: 0,
+            all: 0,
+            alone: false,
+            waited: false,
+        }
+    }
+
+    /// No round is over yet.
+    pub fn is_first(&self) -> bool {
+        self.all == 0
+    }
+
+    /// Whether the coming round asks as one whom nobody else can serve.
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// One more is over.
+    pub fn after(&mut self, round: Round) -> Next {
+        self.all += 1;
+        self.called += u32::from(round.called);
+        let pause = |apart| {
+            Next::After(Pause {
+                rounds: self.called.max(1),
+                asked: round.soonest,
+                apart,
+            })
+        };
+        if self.all >= MOST {
+            return Next::End;
+        }
+        // Only breakers stand in the way: somebody may be a probe before its time, and whoever is not waits once to
+        // see what comes of it.
+        if self.sole && round.barred && !(round.called && round.passing) {
+            if !std::mem::replace(&mut self.alone, true) {
+                return Next::Alone;
+            }
+            if self.retries > 0 && !std::mem::replace(&mut self.waited, true) {
+                return pause(true);
+            }
+        }
+        self.alone = false;
+        if round.passing && self.retries > 0 && self.called <= self.retries {
+            pause(false)
+        } else {
+            Next::End
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FAILED: Round = Round {
+        called: true,
+        passing: true,
+        barred: false,
+        soonest: None,
+    };
+    const BARRED: Round = Round {
+        called: false,
+        passing: false,
+        barred: true,
+        soonest: Some(Duration::from_millis(700)),
+    };
+
+    #[test]
+    fn as_many_rounds_follow_the_first_as_there_are_retries() {
+        let mut rounds = Rounds::new(3, true);
+        let pauses: Vec<_> = (0..4).map(|_| rounds.after(FAILED)).collect();
+        let after = |rounds| {
+            Next::After(Pause {
+                rounds,
+                asked: None,
+                apart: false,
+            })
+        };
+        assert_eq!(pauses, [after(1), after(2), after(3), Next::End]);
+    }
+
+    #[test]
+    fn whom_only_breakers_hold_back_asks_again_alone_and_waits_once() {
+        let mut rounds = Rounds::new(3, true);
+        assert_eq!(rounds.after(BARRED), Next::Alone);
+        assert!(rounds.is_alone());
+        let pause = Pause {
+            rounds: 1,
+            asked: BARRED.soonest,
+            apart: true,
+        };
+        assert_eq!(rounds.after(BARRED), Next::After(pause));
+        assert!(rounds.is_alone());
+        assert_eq!(rounds.after(BARRED), Next::End);
+    }
+
+    #[test]
+    fn without_retries_nobody_waits_and_who_is_not_alone_never_asks_as_such() {
+        let mut rounds = Rounds::new(0, true);
+        assert_eq!(rounds.after(BARRED), Next::Alone);
+        assert_eq!(rounds.after(BARRED), Next::End);
+        assert_eq!(Rounds::new(3, false).after(BARRED), Next::End);
+    }
+
+    #[test]
+    fn while_another_fails_in_a_way_that_may_pass_the_barred_are_left_alone() {
+        let mut rounds = Rounds::new(3, true);
+        let mixed = Round {
+            barred: true,
+            ..FAILED
+        };
+        assert!(matches!(rounds.after(mixed), Next::After(_)));
+        assert!(!rounds.is_alone());
+    }
+
+    fn round() -> impl Strategy<Value = Round> {
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+        flags.prop_map(|(called, passing, barred)| Round {
+            called,
+            passing,
+            barred,
+            soonest: None,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rounds_end_and_calls_stay_within_the_retries(
+            all in prop::collection::vec(round(), 64),
+            retries in 0_u32..=10,
+            sole in any::<bool>(),
+        ) {
+            let mut rounds = Rounds::new(retries, sole);
+            let (mut called, mut early, mut count) = (0, 0, 0);
+            for round in all {
+                // What a probe before its time costs comes on top of the retries.
+                let alone = rounds.is_alone();
+                early += u32::from(alone && round.called);
+                called += u32::from(!alone && round.called);
+                count += 1;
+                match rounds.after(round) {
+                    Next::End => break,
+                    Next::Alone => prop_assert!(sole && !alone),
+                    Next::After(_) => prop_assert!(retries > 0),
+                }
+            }
+            prop_assert!(count <= MOST);
+            prop_assert!(called <= retries + 1, "{called} of {retries}");
+            prop_assert!(early <= retries + 2, "{early} early ones of {retries}");
+        }
+    }
+}
