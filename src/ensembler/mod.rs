@@ -1,7 +1,7 @@
 //! The ensembler: asks several models and makes one answer of theirs.
 //!
 //! - [`Ensembler`]: the handle; a query with an ensemble plan goes in, an answer comes out.
-//! - `actor`: owns the running ensembles, so that all end with it, and counts them.
+//! - `actor`: owns the lives of the running ensembles, so that all end with it.
 //! - `fan_out`: one ensemble, start to end: `poll` asks and gathers, `conclude` makes an answer of it, with the help
 //!   of a further model (`consult`) where the merge wants one; `told` is its report, `unanswered` says why there is none.
 //! - `steering`: whom to ask next and when to stop, pure.
@@ -21,9 +21,10 @@ mod told;
 mod unanswered;
 pub mod vectors;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, EnsembleReport, MemberReport};
@@ -34,7 +35,9 @@ use crate::learner::{Course, Seen, Setup};
 use crate::query::Query;
 use crate::router::EnsemblePlan;
 use crate::supervisor::{Address, ChildSpec};
+use actor::Life;
 use merge::compare::Form;
+use vectors::Vectors;
 
 /// One ensemble to run.
 pub struct Job {
@@ -107,32 +110,37 @@ pub struct Lesson {
 #[derive(Clone)]
 pub struct Ensembler {
     address: Address<actor::Message>,
+    life: Life,
+    vectors: Vectors,
 }
 
 impl Ensembler {
     /// An ensembler, and the child to be supervised.
     pub fn new(path: &str) -> (Self, ChildSpec) {
-        let address = Address::vacant();
-        let child = actor::child(path, address.clone());
-        (Self { address }, child)
+        let (address, life) = (Address::vacant(), Life::unborn());
+        let child = actor::child(path, address.clone(), life.clone());
+        let ensembler = Self {
+            address,
+            life,
+            vectors: Vectors::default(),
+        };
+        (ensembler, child)
     }
 
     /// Runs an ensemble. Dropping the future cancels every call of it.
     ///
     /// # Errors
-    /// The most useful failure of its members when the quorum cannot be reached.
+    /// The most useful failure of its members when the quorum cannot be reached;
+    /// [`Internal`](ErrorKind::Internal) if the ensembler ends meanwhile.
     pub async fn run(&self, job: Job) -> Result<Merged> {
-        let gone = || {
-            Error::new(
-                ErrorKind::Internal,
-                "the ensembler was restarted, try again",
-            )
-        };
-        let (reply, answer) = oneshot::channel();
-        self.address
-            .send(actor::Message::Run(Box::new(job), reply))
-            .map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let failed = |why| Err(Error::new(ErrorKind::Internal, why));
+        let life = self.life.current();
+        let work = AssertUnwindSafe(fan_out::run(job, &self.vectors)).catch_unwind();
+        tokio::select! {
+            biased;
+            () = life.cancelled() => failed("the ensembler was restarted, try again"),
+            merged = work => merged.unwrap_or_else(|_| failed("the ensemble panicked")),
+        }
     }
 
     #[doc(hidden)]

@@ -366,6 +366,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it on `dir`, with `toml` added as in [`World::start`], and waits until it is ready.
     pub async fn start(dir: &Path, toml: &str) -> Self {
+        Self::start_with(dir, toml, &[]).await
+    }
+
+    /// The same with more in its environment.
+    pub async fn start_with(dir: &Path, toml: &str, environment: &[(&str, &Path)]) -> Self {
         // A port that was free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let http = free.local_addr().unwrap();
@@ -377,6 +382,7 @@ impl Daemon {
             .arg("serve")
             .arg("--config")
             .arg(&path)
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

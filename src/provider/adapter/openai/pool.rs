@@ -2,8 +2,8 @@
 //!
 //! An HTTP/1.1 connection is driven by whoever uses it: there is no task behind it, so that an answer's bytes pass
 //! from the socket to their reader without waking anybody, and dropping the reader closes the socket. Unused
-//! connections lie in a pool and are looked at when they are taken out. An HTTP/2 connection serves many calls at
-//! once and does have a task of its own.
+//! connections lie in a pool and are looked at when they are taken out. An HTTP/2 connection serves up to a hundred
+//! calls at once and does have a task of its own.
 
 use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
 use std::pin::{Pin, pin};
@@ -38,6 +38,10 @@ const IDLE: Duration = Duration::from_secs(90);
 /// connection that is closed for want of room costs the next call two or three round trips.
 const MOST_IDLE: usize = 1024;
 
+/// Calls on one HTTP/2 connection, which is what servers allow at least (RFC 9113, 6.5.2). Beyond what a server allows,
+/// calls would wait in hyper, unseen.
+const MOST_STREAMS: usize = 100;
+
 type Asked = Request<Full<Bytes>>;
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
@@ -49,8 +53,24 @@ pub(super) struct Upstream {
     connect_timeout: Duration,
     /// The one used last is on top.
     idle: Mutex<Vec<(Box<Line>, Instant)>>,
-    multiplexed: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
+    shared: Mutex<Vec<Shared>>,
+    /// Set once a server has chosen HTTP/2: connections to it are then made one after the other, as the next serves many.
+    multiplexes: AtomicBool,
+    joining: tokio::sync::Mutex<()>,
     watched: AtomicBool,
+}
+
+/// One HTTP/2 connection. Its handles are those of the calls on it, and one more in the pool.
+#[derive(Clone)]
+struct Shared {
+    sender: http2::SendRequest<Full<Bytes>>,
+    handles: Arc<()>,
+}
+
+impl Shared {
+    fn calls(&self) -> usize {
+        Arc::strong_count(&self.handles) - 1
+    }
 }
 
 /// One HTTP/1.1 connection, and the way to have it carry a request.
@@ -63,7 +83,7 @@ struct Line {
 /// A connection just made, or taken out of the pool.
 enum Taken {
     Line(Box<Line>),
-    Multiplexed(http2::SendRequest<Full<Bytes>>),
+    Shared(Shared),
 }
 
 /// Progress of a line is made by polling its connection, never by what hyper's halves tell each other: their
@@ -156,7 +176,9 @@ impl Upstream {
             connector,
             connect_timeout,
             idle: Mutex::default(),
-            multiplexed: Mutex::default(),
+            shared: Mutex::default(),
+            multiplexes: AtomicBool::new(false),
+            joining: tokio::sync::Mutex::default(),
             watched: AtomicBool::new(false),
         }))
     }
@@ -184,14 +206,14 @@ impl Upstream {
                 Taken::Line(mut line) => {
                     self.as_http1(&mut request);
                     match line.exchange(request).await {
-                        Ok(response) => return Ok(self.answer(response, Some(line))),
+                        Ok(response) => return Ok(self.answer(response, Some(line), None)),
                         Err(failed) => failed,
                     }
                 }
-                Taken::Multiplexed(mut sender) => {
+                Taken::Shared(mut shared) => {
                     self.as_http2(&mut request);
-                    match sender.try_send_request(request).await {
-                        Ok(response) => return Ok(self.answer(response, None)),
+                    match shared.sender.try_send_request(request).await {
+                        Ok(response) => return Ok(self.answer(response, None, Some(shared))),
                         Err(mut error) => {
                             let unseen = error.take_message();
                             (error.into_error(), unseen)
@@ -206,7 +228,7 @@ impl Upstream {
                     Some(again) => {
                         fresh = true;
                         self.idle.lock().clear();
-                        *self.multiplexed.lock() = None;
+                        self.shared.lock().clear();
                         request = again;
                     }
                     None => return Err(unanswered(&error, self.authority())),
@@ -243,11 +265,13 @@ impl Upstream {
         self: &Arc<Self>,
         answer: Response<Incoming>,
         line: Option<Box<Line>>,
+        shared: Option<Shared>,
     ) -> Response<Body> {
         answer.map(|incoming| {
             let mut body = Body {
                 incoming,
                 line,
+                _shared: shared,
                 upstream: Arc::clone(self),
             };
             if body.incoming.is_end_stream() {
@@ -259,10 +283,8 @@ impl Upstream {
 
     /// A connection that can be used at once.
     fn take(&self) -> Option<Taken> {
-        if let Some(sender) = &*self.multiplexed.lock()
-            && !sender.is_closed()
-        {
-            return Some(Taken::Multiplexed(sender.clone()));
+        if self.multiplexes.load(Ordering::Relaxed) {
+            return self.join();
         }
         loop {
             let (mut line, since) = self.idle.lock().pop()?;
@@ -271,6 +293,14 @@ impl Upstream {
                 return Some(Taken::Line(line));
             }
         }
+    }
+
+    /// A place on an HTTP/2 connection. The first that has room, so that those behind it fall idle and are closed.
+    fn join(&self) -> Option<Taken> {
+        let mut shared = self.shared.lock();
+        shared.retain(|one| !one.sender.is_closed());
+        let with_room = shared.iter().find(|one| one.calls() < MOST_STREAMS);
+        with_room.cloned().map(Taken::Shared)
     }
 
     /// Keeps an unused connection.
@@ -290,6 +320,10 @@ impl Upstream {
         let mut idle = std::mem::take(&mut *self.idle.lock());
         idle.retain_mut(|(line, since)| since.elapsed() < IDLE && line.advance());
         self.idle.lock().splice(0..0, idle);
+        let mut first = true;
+        self.shared.lock().retain(|one| {
+            !one.sender.is_closed() && (std::mem::take(&mut first) || one.calls() > 0)
+        });
     }
 
     /// Whether a connection comes about; it is kept.
@@ -299,7 +333,7 @@ impl Upstream {
                 self.give_back(line);
                 true
             }
-            Ok(Taken::Multiplexed(_)) => true,
+            Ok(Taken::Shared(_)) => true,
             Err(_) => false,
         }
     }
@@ -313,9 +347,18 @@ impl Upstream {
             )
         };
         // The connector's own limit ends with TCP, and a TLS handshake may hang as well.
-        timeout(self.connect_timeout, self.handshake())
-            .await
-            .map_err(late)?
+        timeout(self.connect_timeout, async {
+            if !self.multiplexes.load(Ordering::Relaxed) {
+                return self.handshake().await;
+            }
+            let _turn = self.joining.lock().await;
+            match self.join() {
+                Some(made_meanwhile) => Ok(made_meanwhile),
+                None => self.handshake().await,
+            }
+        })
+        .await
+        .map_err(late)?
     }
 
     async fn handshake(self: &Arc<Self>) -> Result<Taken> {
@@ -338,9 +381,17 @@ impl Upstream {
                     tracing::debug!(%error, "connection ended");
                 }
             });
-            *self.multiplexed.lock() = Some(sender.clone());
-            return Ok(Taken::Multiplexed(sender));
+            let shared = Shared {
+                sender,
+                handles: Arc::default(),
+            };
+            self.multiplexes.store(true, Ordering::Relaxed);
+            self.shared.lock().push(shared.clone());
+            self.watch();
+            return Ok(Taken::Shared(shared));
         }
+        // A server may choose anew with each connection.
+        self.multiplexes.store(false, Ordering::Relaxed);
         let made = http1::handshake(io).await;
         let (sender, connection) = made.map_err(|error| unanswered(&error, to))?;
         let mut line = Box::new(Line {
@@ -376,6 +427,8 @@ impl Upstream {
 pub(super) struct Body {
     incoming: Incoming,
     line: Option<Box<Line>>,
+    /// Counts as a call on it.
+    _shared: Option<Shared>,
     upstream: Arc<Upstream>,
 }
 
