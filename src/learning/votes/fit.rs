@@ -41,12 +41,18 @@ impl Default for Settings {
             halving: 200.0,
             hold: 4.0,
             narrowest: NARROWEST,
-            parts: 3,
-            whole: 0.5,
+            parts: 5,
+            whole: 0.25,
             steps: 50,
         }
     }
 }
+
+/// How many times the fit is made anew without a share of the rounds, to be judged by those. More of them come
+/// nearer to the weights that serve, which have seen all.
+const FOLDS: usize = 5;
+/// How far from the order of strength the order of a part may be, in log-odds.
+const DISORDER: f64 = 0.5;
 
 /// One case to learn from.
 struct Example {
@@ -146,19 +152,21 @@ pub fn fit(history: &History, declared: &[(&str, f64)], settings: &Settings) -> 
         lengths,
         calibration: Calibration::identity(blind(cases.len())),
         asked: None,
-        halves: Vec::new(),
+        judges: Vec::new(),
         logit,
         rounds: cases.len() as u64,
         marked: marked as u64,
     };
     if marked >= 30 {
-        // Each half is judged by the weights learned from the other.
+        // Each share is judged by the weights learned from the others.
         let mut outcomes = Vec::new();
-        for half in 0..2 {
-            let logit = descend(&start, &examples, settings, |e| e.round % 2 != half);
-            let judged = examples.iter().filter(|e| e.marked && e.round % 2 == half);
+        for fold in 0..FOLDS {
+            let logit = descend(&start, &examples, settings, |e| e.round % FOLDS != fold);
+            let judged = examples
+                .iter()
+                .filter(|e| e.marked && e.round % FOLDS == fold);
             outcomes.extend(judged.filter_map(|e| outcome(e, &logit)));
-            model.halves.push(logit);
+            model.judges.push(logit);
         }
         model.calibration = Calibration::fit(&outcomes, settings.narrowest);
     }
@@ -208,7 +216,7 @@ fn parts(whole: Example, strength: &[f64], settings: &Settings, into: &mut Vec<E
         let size = 1 + (noise.next().powf(1.5) * (all - 1) as f64) as usize;
         let keen = if copy % 2 == 0 { 1.0 } else { 0.0 };
         let mut order: Vec<(f64, usize)> = (0..all)
-            .map(|i| (keen * own(i) + 1.2 * noise.normal(), i))
+            .map(|i| (keen * own(i) + DISORDER * noise.normal(), i))
             .collect();
         order.sort_by(|a, b| b.0.total_cmp(&a.0));
         let kept: u64 = order

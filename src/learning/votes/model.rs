@@ -44,10 +44,10 @@ pub struct Model {
     pub(super) calibration: Calibration,
     /// Of votes asked for one after the other under a plan, if any was learned.
     pub(super) asked: Option<Calibration>,
-    /// Weights that have not seen the even and the odd rounds of the history, to judge these with; only
-    /// while the model is being learned.
+    /// Weights to judge rounds of the history with: of `n` such, the `i`-th has not seen those whose number
+    /// leaves `i` when divided by `n`. Only while the model is being learned.
     #[serde(skip)]
-    pub(super) halves: Vec<Logit>,
+    pub(super) judges: Vec<Logit>,
     pub(super) replies: Replies,
     /// Rounds this was fitted from.
     pub(super) rounds: u64,
@@ -72,7 +72,7 @@ impl Model {
             logit: Logit::prior(&qualities, 0),
             calibration: Calibration::identity(BLIND),
             asked: None,
-            halves: Vec::new(),
+            judges: Vec::new(),
             replies: Replies::prior(&qualities, 0),
             members,
             kinds: Vec::new(),

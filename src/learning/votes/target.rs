@@ -11,7 +11,7 @@ use super::{Ballot, Round, Truth, UNKNOWN};
 /// About how many rounds are played again, evenly over the history: neighbours are often alike.
 const REPLAYED: usize = 800;
 /// About how many marked rounds a plan's confidence is learned from, likewise.
-const LEARNED: usize = 2_000;
+const LEARNED: usize = 4_000;
 /// Fewer marked rounds teach nothing of a plan.
 pub const LEAST_MARKED: usize = 100;
 /// Halvings of the range of worths.
@@ -83,7 +83,7 @@ impl Model {
         price: impl Fn(&Round, &Ballot) -> f64,
     ) {
         // Judged by weights that have not seen the round, while there are such.
-        let judges: Vec<Self> = std::mem::take(&mut self.halves)
+        let judges: Vec<Self> = std::mem::take(&mut self.judges)
             .into_iter()
             .map(|logit| Self {
                 logit,
@@ -97,7 +97,7 @@ impl Model {
             .collect();
         let mut outcomes = Vec::new();
         for (place, past) in marked.iter().step_by(stride(marked.len(), LEARNED)) {
-            let judge = judges.get(place % 2).unwrap_or(self);
+            let judge = judges.get(place % judges.len().max(1)).unwrap_or(self);
             let (now, _) = judge.play(past, history, plan, &price);
             let (case, names) = judge.lengths.case(&now);
             let beliefs = judge.beliefs(&case);
