@@ -29,7 +29,7 @@ pub struct Ensemble {
     /// The confidence at which `adaptive` and `cascade` ask nobody more, 0.5 to 1. Default 0.95.
     pub stop: f64,
     /// What the decisions of `adaptive` and `cascade` are made for. By default one more right answer
-    /// is worth 100 calls at the members' mean price.
+    /// is worth 20 calls a member (of five at least), at the mean price of them.
     pub aim: Option<Aim>,
     /// Whether answers in prose that say the same in other words are found by sentence vectors as well; needs
     /// `quorate models fetch minilm`. Default false.

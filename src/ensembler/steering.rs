@@ -19,8 +19,11 @@ use crate::provider::Price;
 use crate::query::Query;
 use crate::router::EnsemblePlan;
 
-/// Calls that one more right answer is worth, at the members' mean price, where nobody said.
-const WORTH_IN_CALLS: f64 = 100.0;
+/// Calls a member that one more right answer is worth, at the members' mean price, where nobody said: who has more of
+/// them looks for more.
+const WORTH_A_MEMBER: f64 = 20.0;
+/// The fewest members that counts for.
+const LEAST_MEMBERS: usize = 5;
 /// How many votes are looked ahead.
 const DEPTH: usize = 2;
 
@@ -148,7 +151,7 @@ impl<'a> Steering<'a> {
             let members = plan.members.len();
             let mean =
                 (0..members).map(|at| steering.price(at)).sum::<f64>() / members.max(1) as f64;
-            steering.setup.plan.worth = WORTH_IN_CALLS * mean;
+            steering.setup.plan.worth = WORTH_A_MEMBER * members.max(LEAST_MEMBERS) as f64 * mean;
         }
         steering
     }
