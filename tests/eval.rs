@@ -354,3 +354,34 @@ fn a_number_out_of_its_range_is_refused_with_the_option_and_the_range() {
         );
     }
 }
+
+/// A program may print nothing: who says so has answered, and who said nothing has not.
+#[test]
+fn an_empty_text_is_an_answer_and_no_answer_is_none() {
+    let lab = Lab(tempfile::tempdir().unwrap());
+    let said = |answer: Value| serde_json::json!({ "answer": answer, "output_chars": 2 });
+    let record = |half: &str, number: usize| {
+        let (empty, blank) = (said("".into()), said("  ".into()));
+        let answers = if number.is_multiple_of(2) {
+            serde_json::json!({ "a": empty, "b": blank, "c": said("0".into()) })
+        } else {
+            serde_json::json!({ "a": said(Value::Null), "b": said(Value::Null), "c": said(Value::Null) })
+        };
+        serde_json::json!({
+            "id": format!("{half}{number}"),
+            "prompt": format!("What does program {number} print?"),
+            "reference": "",
+            "answers": answers,
+        })
+        .to_string()
+    };
+    for half in ["learn", "test"] {
+        let lines: Vec<String> = (0..40).map(|number| record(half, number)).collect();
+        std::fs::write(lab.path(&format!("{half}.jsonl")), lines.join("\n")).unwrap();
+    }
+    for merge in ["plurality", "fitted", "adaptive"] {
+        let seen = lab.ensemble(&["--merge", merge]);
+        assert_eq!(number(&seen, "accuracy"), 50.0, "{merge}: {seen}");
+        assert_eq!(number(&seen, "best_member"), 50.0, "{merge}: {seen}");
+    }
+}

@@ -13,8 +13,8 @@ use super::host::Host;
 use super::output::Output;
 use super::{log, metrics};
 
-/// How often the recorder of metrics folds what has gathered into its histograms.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often the recorder of metrics folds what has gathered into its histograms: until then it keeps every sample.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Run the daemon until it is told to stop.
 ///

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::metrics::{self, Bin, Outcome, Summary};
 use super::prices::Prices;
 use super::record::{self, Recorded};
-use super::replay::{ENSEMBLE, Setting, Stage, id, is_right, reward};
+use super::replay::{ENSEMBLE, Setting, Stage, id, is_right, reward, spoken};
 use crate::config::{Aim, Ensemble, Routing};
 use crate::ensembler::merge::Strategy;
 use crate::error::{Error, Result};
@@ -144,7 +144,7 @@ pub async fn run(
             continue;
         }
         if let (true, Some(reference)) = (labelled[number], &record.reference) {
-            let feedback = Feedback::reference(id, reference);
+            let feedback = Feedback::reference(id, spoken(reference));
             stage.orchestrator.feedback(feedback).await?;
         }
     }
@@ -159,7 +159,7 @@ pub async fn run(
             stage.orchestrator.fit(ENSEMBLE).await;
         }
         let id = format!("test-{number}");
-        let reference = record.reference.as_deref().unwrap_or_default();
+        let reference = record.reference.as_deref().map(spoken);
         match stage
             .ask(&model, record, number, &id, Wanted::default())
             .await
@@ -168,7 +168,9 @@ pub async fn run(
                 let content = answer.choices.first();
                 let content = content.and_then(|choice| choice.message.content.as_deref());
                 tally.outcomes.push(Outcome {
-                    right: content.is_some_and(|content| is_right(reference, content)),
+                    right: reference
+                        .zip(content)
+                        .is_some_and(|(reference, content)| is_right(reference, content)),
                     confidence: answer.report.confidence.unwrap_or(0.0),
                 });
                 tally.cost += answer.report.cost.unwrap_or(0.0);

@@ -88,8 +88,21 @@ pub fn reward(record: &Recorded, reply: Option<&Reply>) -> f64 {
 
 /// Whether an answer is the reference.
 pub fn is_right(reference: &str, answer: &str) -> bool {
-    reference == answer || reference.trim() == answer.trim()
+    reference.trim() == answer.trim()
 }
+
+/// What a model says whose recorded answer this is. A record holds what was extracted of an answer, and who answers that
+/// a program prints nothing has said so; an empty message would be no answer at all.
+pub fn spoken(recorded: &str) -> &str {
+    if recorded.trim().is_empty() {
+        EMPTY
+    } else {
+        recorded
+    }
+}
+
+/// An empty text, said.
+const EMPTY: &str = "\"\"";
 
 /// Answers from the record in one model's name.
 struct Replay {
@@ -116,7 +129,7 @@ impl Provider for Replay {
                 .clone()
                 .or(reply.score.map(|_| "(not kept)".to_owned()));
             let silent = kept.is_none();
-            let mut answer = Answer::text(kept.unwrap_or_default());
+            let mut answer = Answer::text(kept.as_deref().map(spoken).unwrap_or_default());
             if silent && let Some(choice) = answer.choices.first_mut() {
                 choice.message.content = None;
             }

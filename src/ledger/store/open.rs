@@ -144,6 +144,8 @@ fn connect(path: &Path) -> Result<Connection, Unfit> {
     // and as safe.
     conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "normal")?;
+    // Rows are written in the order of their keys and seldom read: a quarter of SQLite's usual cache, in KiB, does.
+    conn.pragma_update(None, "cache_size", -512)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT, |_| Ok(()))?;
     // A transaction that begins by reading must not lose its place to another process's write.
     conn.set_transaction_behavior(TransactionBehavior::Immediate);
