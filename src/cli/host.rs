@@ -18,6 +18,7 @@ use super::failure::{Exit, Failure};
 
 /// A running orchestrator behind open doors.
 pub struct Host {
+    orchestrator: Orchestrator,
     /// The address of the HTTP door.
     pub http: Option<SocketAddr>,
     /// The path of the socket.
@@ -69,12 +70,18 @@ impl Host {
         let mut serving = JoinSet::new();
         serving.spawn(gateway.serve(stop.clone().cancelled_owned()));
         Ok(Self {
+            orchestrator,
             http,
             socket,
             hooks,
             stop,
             serving,
         })
+    }
+
+    /// See [`Orchestrator::warm`].
+    pub fn warm(&self) {
+        self.orchestrator.warm();
     }
 
     /// Reads the configuration again and says what changed; an error leaves the old one in force.

@@ -41,6 +41,7 @@ impl Serve {
             async move { global.configuration(out).await }
         };
         let mut host = Host::start(config, Some(render), again).await?;
+        host.warm();
         let http = host.http.map(|address| format!("http://{address}"));
         let socket = host.socket.as_ref().map(|path| path.display().to_string());
         tracing::info!(http, socket, deployments, "ready");

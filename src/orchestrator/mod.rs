@@ -16,6 +16,7 @@ mod run;
 mod state;
 pub mod status;
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -293,6 +294,18 @@ impl Orchestrator {
     /// Whether queries are accepted.
     pub fn is_ready(&self) -> bool {
         !self.0.closing.load(Ordering::Relaxed) && !self.0.catalogue.load().cells.is_empty()
+    }
+
+    /// Opens a connection to each upstream, in the background, so that first queries need not wait for one. An upstream
+    /// that cannot be reached is none the worse for it.
+    pub fn warm(&self) {
+        let mut known = HashSet::new();
+        for cell in &self.0.catalogue.load().cells {
+            if known.insert(cell.deployment.load().id.provider().to_owned()) {
+                // Ends within the time that connecting may take.
+                supervisor::task::spawn(cell.provider.load().is_reachable());
+            }
+        }
     }
 
     /// Closes the doors: who waits is answered `overloaded`, who runs may end within `patience`, what was
