@@ -88,8 +88,11 @@ struct Trail {
     attempts: Vec<Attempt>,
     errors: Vec<Error>,
     elsewhere: Duration,
-    /// Whom this round called and did not only ask for leave.
-    called: Vec<Arc<Cell>>,
+    /// This round called somebody, and did not only ask for leave.
+    called: bool,
+    /// Whom calling again is to be paid for. Not one that said it has too many calls: its pause and its limit hold the
+    /// next back.
+    owed: Vec<Arc<Cell>>,
 }
 
 impl Trail {
@@ -107,17 +110,15 @@ impl Trail {
         });
     }
 
-    /// One of two calls at once has failed, and the other goes on.
+    /// A call has failed.
     fn lose(&mut self, cell: &Arc<Cell>, error: Error) {
         if !held_back(&error) {
-            self.called.push(Arc::clone(cell));
+            self.called = true;
+            if error.kind() != ErrorKind::RateLimited {
+                self.owed.push(Arc::clone(cell));
+            }
         }
         self.errors.push(error);
-    }
-
-    /// Whether this round called it, and did not only ask for leave.
-    fn called(&self, cell: &Arc<Cell>) -> bool {
-        self.called.iter().any(|called| Arc::ptr_eq(called, cell))
     }
 
     /// How far it goes by now.
@@ -188,7 +189,8 @@ impl Executor {
         let mut alive: Vec<Arc<Cell>> = candidates.to_vec();
         let mut rounds = Rounds::new(policy.retries, sole);
         loop {
-            let before = std::mem::take(&mut trail.called);
+            let owed = std::mem::take(&mut trail.owed);
+            trail.called = false;
             let mark = trail.mark();
             let mut again = Vec::new();
             let mut round = Round::default();
@@ -200,7 +202,7 @@ impl Executor {
                         RETRY_FLOOR,
                         self.epoch.elapsed(),
                     );
-                } else if before.iter().any(|called| Arc::ptr_eq(called, cell)) {
+                } else if is_among(&owed, cell) {
                     // Paid for when it is made: most retries end with the first candidate.
                     let now = self.epoch.elapsed();
                     if !self
@@ -241,9 +243,6 @@ impl Executor {
                     }
                     Err(error) => {
                         let kind = error.kind();
-                        if !held_back(&error) {
-                            trail.called.push(Arc::clone(cell));
-                        }
                         let barred = kind == ErrorKind::BreakerOpen;
                         if kind.retryable() || barred {
                             again.push(Arc::clone(cell));
@@ -254,14 +253,14 @@ impl Executor {
                             round.soonest =
                                 Some(round.soonest.map_or(after, |soonest| soonest.min(after)));
                         }
-                        trail.errors.push(error);
+                        trail.lose(cell, error);
                         if !kind.fallbackable() {
                             return Err(last_first(trail));
                         }
                     }
                 }
             }
-            round.called = !trail.called.is_empty();
+            round.called = trail.called;
             alive = again;
             match rounds.after(round) {
                 Next::Alone => {
@@ -270,10 +269,9 @@ impl Executor {
                     }
                 }
                 Next::After(pause) => {
-                    // A call that our own limits held back was none, and is not paid for.
                     let now = self.epoch.elapsed();
                     alive.retain(|cell| {
-                        !trail.called(cell)
+                        !is_among(&trail.owed, cell)
                             || self.retries.is_affordable(
                                 cell,
                                 policy.retry_ratio,
@@ -394,6 +392,10 @@ impl Executor {
 pub(crate) fn patience(cell: &Cell) -> Duration {
     let timeouts = cell.deployment.load().timeouts;
     attempt::patience(&timeouts, &cell.snapshot.load().latency, false, false)
+}
+
+fn is_among(cells: &[Arc<Cell>], cell: &Arc<Cell>) -> bool {
+    cells.iter().any(|one| Arc::ptr_eq(one, cell))
 }
 
 /// Whether it was our own limit or breaker that spoke, and nobody was called.

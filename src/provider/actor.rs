@@ -148,6 +148,7 @@ fn signal(report: &Report, latency: &Latency) -> Option<Signal> {
                 .flatten(),
         }),
         Report::Failure(error) => match error.kind() {
+            ErrorKind::RateLimited if error.retry_after().is_none() => Some(Signal::Refused),
             ErrorKind::RateLimited | ErrorKind::Timeout => Some(Signal::Crowded),
             _ => None,
         },
@@ -341,7 +342,13 @@ impl ProviderActor {
                     }
                     Evidence::Busy(after) => {
                         known.calls.rate_limited += 1;
-                        known.cooldown.signal(now, after, rand::random());
+                        // Fewer calls at once may be all it asks for.
+                        let eased = after.is_none()
+                            && deployment.limits.adaptive
+                            && known.aimd.limit().is_some_and(|limit| limit > 1);
+                        if !eased {
+                            known.cooldown.signal(now, after, rand::random());
+                        }
                         Verdict::Neutral
                     }
                     Evidence::Refused => {

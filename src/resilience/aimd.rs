@@ -36,8 +36,10 @@ pub enum Signal {
         /// Seconds that usually takes; `None` while that is not known.
         usual: Option<f64>,
     },
-    /// Refused for too many calls, or not begun in time.
+    /// Not begun in time, or refused until a time that was told.
     Crowded,
+    /// Refused for too many calls, and not told until when.
+    Refused,
 }
 
 /// The automaton. One per deployment.
@@ -61,6 +63,12 @@ impl Aimd {
     pub fn observe(&mut self, signal: Signal, in_flight: u32, began: Duration, now: Duration) {
         match signal {
             Signal::Crowded => self.lower(REFUSED, 1.0, in_flight, began, now),
+            // Of a burst that was refused in part, those that still run are what it bears.
+            Signal::Refused if began < self.lowered => {
+                let borne = f64::from(in_flight.saturating_sub(1).max(1));
+                self.limit = self.limit.map(|limit| limit.min(borne));
+            }
+            Signal::Refused => self.lower(REFUSED, 1.0, in_flight, began, now),
             Signal::Answered { ttft, usual } => {
                 if let (Some(ttft), Some(usual)) = (ttft, usual) {
                     let ratio = ttft / usual.max(PROMPT);
@@ -133,6 +141,19 @@ mod tests {
         assert_eq!(aimd.limit(), Some(70));
         aimd.observe(Signal::Crowded, 70, ms(20), ms(30));
         assert_eq!(aimd.limit(), Some(49));
+    }
+
+    #[test]
+    fn of_a_burst_refused_in_part_those_that_run_on_are_the_limit() {
+        let mut aimd = Aimd::default();
+        for running in (21..=200).rev() {
+            aimd.observe(Signal::Refused, running, ms(0), ms(1));
+        }
+        assert_eq!(aimd.limit(), Some(20));
+        for running in (1..=20).rev() {
+            aimd.observe(WELL, running, ms(0), ms(300));
+        }
+        assert_eq!(aimd.limit(), Some(20));
     }
 
     #[test]

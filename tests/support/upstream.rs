@@ -48,6 +48,8 @@ pub struct Behaviour {
     pub echo: bool,
     /// Calls answered at once; the others wait in the order they came. 0: any number.
     pub at_once: usize,
+    /// Those others are answered with `status` instead, and do not wait.
+    pub refuse: bool,
     /// Calls answered with `status`.
     pub error_share: f64,
     pub status: u16,
@@ -113,6 +115,7 @@ impl Default for Behaviour {
                 .into(),
             echo: false,
             at_once: 0,
+            refuse: false,
             error_share: 0.0,
             status: 500,
             retry_after: None,
@@ -804,6 +807,13 @@ async fn answer(shared: &Shared, plan: &Plan, wire: &mut Wire, body: &[u8]) -> R
         return wire.send(&response(400, "", &error.to_string())).await;
     };
     let _place = match &plan.places {
+        Some(places) if b.refuse => match places.try_acquire() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                shared.begin(b.status);
+                return wire.send(&plan.error).await;
+            }
+        },
         Some(places) => tokio::select! {
             place = places.acquire() => place.ok(),
             () = gone(&wire.tcp, &mut wire.inbox) => return Err(End::Gone),

@@ -70,3 +70,32 @@ async fn of_a_burst_of_two_hundred_exactly_twenty_reach_the_upstream_at_once() {
     assert_eq!((stats.in_flight_max, stats.calls), (20, 200), "{stats:?}");
     end(world, 200).await;
 }
+
+/// It says no more than 429, so that how many it bears has to be found out.
+#[tokio::test]
+async fn a_burst_is_served_by_an_upstream_that_bears_twenty_at_once_and_refuses_the_others() {
+    let bears_twenty = Behaviour {
+        at_once: 20,
+        refuse: true,
+        status: 429,
+        ..well(300)
+    };
+    let east = Upstream::start("127.0.0.1:0", bears_twenty).await.unwrap();
+    let url = east.base_url();
+    let toml = format!(
+        "[admission]\ntotal = 1000\n[[providers]]\nname = \"east\"\nkind = \"openai\"\nbase_url = \"{url}\"\nmodels = [\"m1\"]\n"
+    );
+    let world = World::start(&toml, Vec::new()).await;
+    let seen = join_all((0..200).map(async |user| {
+        let text = format!("question of user {user}");
+        let user = format!("user-{user}");
+        ask(&world, "east/m1", &user, &text, false).await
+    }))
+    .await;
+    assert_eq!(failures("burst", &seen), 0);
+    let stats = east.stats();
+    println!("{} calls for 200 answers", stats.calls);
+    // A burst that comes at once cannot be known to be too much; what follows it can.
+    assert!(stats.calls <= 500, "{stats:?}");
+    end(world, 200).await;
+}
