@@ -137,7 +137,7 @@ async fn well(daemon: &Daemon) {
 #[tokio::test]
 async fn more_calls_at_once_than_one_connection_carries_go_over_several() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::new(100, usize::MAX, Duration::from_millis(300));
+    let server = Server::new(100, usize::MAX, Duration::from_secs(3));
     let daemon = daemon(dir.path(), &server).await;
     well(&daemon).await;
     join_all((0..250).map(|_| well(&daemon))).await;

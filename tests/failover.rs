@@ -192,7 +192,11 @@ async fn both_open(toml: &str) -> World {
         for _ in 0..10 {
             world.chat(model, "?").await;
         }
-        assert_eq!(world.deployment(model)["breaker"], "open");
+        world
+            .until("it is open", async |w| {
+                w.deployment(model)["breaker"] == "open"
+            })
+            .await;
     }
     world
 }

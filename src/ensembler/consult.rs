@@ -48,7 +48,7 @@ pub(super) async fn consult(
     query.params.temperature = Some(0.0);
     query.params.max_tokens = job.query.params.max_tokens.map(|max| max.max(64));
     job.executor
-        .run(&plan.cells(), &Arc::new(query), stream, true, job.deadline)
+        .run(&plan.cells(), &Arc::new(query), stream, false, job.deadline)
         .boxed()
         .await
 }

@@ -213,7 +213,7 @@ impl Executor {
                     }
                     telemetry::retried();
                 }
-                let last = index + 1 == alive.len();
+                let last = !rounds.is_first() || index + 1 == alive.len();
                 let turn = Turn {
                     cell,
                     backup: alive.get(index + 1),
@@ -221,7 +221,7 @@ impl Executor {
                     stream,
                     // Only who has nobody else to ask waits for a place.
                     want: Want {
-                        wait: !rounds.is_first() || last,
+                        wait: last,
                         alone: rounds.is_alone(),
                     },
                     last,
@@ -246,12 +246,14 @@ impl Executor {
                         let barred = kind == ErrorKind::BreakerOpen;
                         if kind.retryable() || barred {
                             again.push(Arc::clone(cell));
-                            round.passing |= !barred;
-                            round.barred |= barred;
                             // The cool-down that the same answer started is up to a tenth longer.
                             let after = error.retry_after().unwrap_or(Duration::ZERO).mul_f64(1.1);
-                            round.soonest =
-                                Some(round.soonest.map_or(after, |soonest| soonest.min(after)));
+                            let soonest = if barred {
+                                &mut round.unbarred
+                            } else {
+                                &mut round.soonest
+                            };
+                            *soonest = Some(soonest.map_or(after, |soonest| soonest.min(after)));
                         }
                         trail.lose(cell, error);
                         if !kind.fallbackable() {
@@ -419,7 +421,7 @@ struct Turn<'a> {
     query: &'a Arc<Query>,
     stream: bool,
     want: Want,
-    /// Nobody else is left in this round.
+    /// Nobody else is left, or everybody was asked before.
     last: bool,
     deadline: Instant,
 }

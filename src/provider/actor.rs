@@ -229,6 +229,7 @@ impl ProviderActor {
             .as_mut()
             .map(|limit| limit.try_take(tokens, now))
         {
+            give_back(&mut state.requests, 1);
             return Err(limited("tokens_per_minute is used up", rest));
         }
         let config = self.cell.breaker.load();
@@ -254,6 +255,8 @@ impl ProviderActor {
         match leave {
             Ok(ticket) => Ok(Guard::new(place, ticket, tokens)),
             Err(rejected) => {
+                give_back(&mut state.requests, 1);
+                give_back(&mut state.tokens, tokens);
                 let why = state
                     .known
                     .last_error
@@ -342,10 +345,11 @@ impl ProviderActor {
                     }
                     Evidence::Busy(after) => {
                         known.calls.rate_limited += 1;
-                        // Fewer calls at once may be all it asks for.
+                        // Fewer calls at once than ran may be all it asks for.
                         let eased = after.is_none()
                             && deployment.limits.adaptive
-                            && known.aimd.limit().is_some_and(|limit| limit > 1);
+                            && (known.aimd.limit())
+                                .is_some_and(|limit| limit > 1 && limit < in_flight);
                         if !eased {
                             known.cooldown.signal(now, after, rand::random());
                         }
@@ -419,14 +423,27 @@ impl ProviderActor {
         let id = deployment.id.as_str();
         let reason = step.reason.map(|reason| reason.as_str());
         let last_error = known.last_error.as_deref();
-        tracing::warn!(
-            deployment = id,
-            from = step.from.as_str(),
-            to = step.to.as_str(),
-            reason,
-            last_error,
-            "breaker changed"
-        );
+        let (from, to) = (step.from.as_str(), step.to.as_str());
+        // While an upstream is down, probes come and go each second.
+        if step.from == BreakerState::Closed || step.to == BreakerState::Closed {
+            tracing::warn!(
+                deployment = id,
+                from,
+                to,
+                reason,
+                last_error,
+                "breaker changed"
+            );
+        } else {
+            tracing::debug!(
+                deployment = id,
+                from,
+                to,
+                reason,
+                last_error,
+                "breaker changed"
+            );
+        }
         telemetry::breaker_changed(id, step.to.as_str());
         telemetry::breaker_state(id, step.to);
     }
@@ -463,6 +480,13 @@ impl ProviderActor {
 
     fn publish(&self, state: &State) {
         self.cell.snapshot.store(Arc::new(state.known.clone()));
+    }
+}
+
+/// What was taken for a call that is not made.
+fn give_back(limit: &mut Option<RateLimit>, taken: u32) {
+    if let Some(limit) = limit {
+        limit.settle(taken, 0);
     }
 }
 

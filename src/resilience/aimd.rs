@@ -48,6 +48,8 @@ pub struct Aimd {
     limit: Option<f64>,
     /// When the limit was last lowered. Calls begun before have told what is known already.
     lowered: Duration,
+    /// That was by a refusal that did not say until when.
+    refused: bool,
     /// Recent times to the first token, against the usual one.
     slowness: Option<f64>,
 }
@@ -62,13 +64,17 @@ impl Aimd {
     /// them.
     pub fn observe(&mut self, signal: Signal, in_flight: u32, began: Duration, now: Duration) {
         match signal {
-            Signal::Crowded => self.lower(REFUSED, 1.0, in_flight, began, now),
+            Signal::Crowded => {
+                self.lower(REFUSED, 1.0, in_flight, began, now);
+            }
             // Of a burst that was refused in part, those that still run are what it bears.
-            Signal::Refused if began < self.lowered => {
+            Signal::Refused if self.refused && began < self.lowered => {
                 let borne = f64::from(in_flight.saturating_sub(1).max(1));
                 self.limit = self.limit.map(|limit| limit.min(borne));
             }
-            Signal::Refused => self.lower(REFUSED, 1.0, in_flight, began, now),
+            Signal::Refused => {
+                self.refused |= self.lower(REFUSED, 1.0, in_flight, began, now);
+            }
             Signal::Answered { ttft, usual } => {
                 if let (Some(ttft), Some(usual)) = (ttft, usual) {
                     let ratio = ttft / usual.max(PROMPT);
@@ -76,7 +82,8 @@ impl Aimd {
                     let slowness = before + RECENT * (ratio - before);
                     self.slowness = slowness.is_finite().then_some(slowness);
                     if slowness > SLOWER {
-                        return self.lower(SLOW, SLOW_FLOOR, in_flight, began, now);
+                        self.lower(SLOW, SLOW_FLOOR, in_flight, began, now);
+                        return;
                     }
                 }
                 // A limit that is far from reached shows nothing by being kept (half of it counts as near in Netflix's
@@ -91,20 +98,30 @@ impl Aimd {
         }
     }
 
-    fn lower(&mut self, share: f64, floor: f64, in_flight: u32, began: Duration, now: Duration) {
+    /// Says whether it did.
+    fn lower(
+        &mut self,
+        share: f64,
+        floor: f64,
+        in_flight: u32,
+        began: Duration,
+        now: Duration,
+    ) -> bool {
         if began < self.lowered || f64::from(in_flight) < floor {
-            return;
+            return false;
         }
         // Few calls do not crowd anybody: it had other reasons.
         let few = self.limit.map_or(f64::from(FEW), |limit| limit / 2.0);
         if f64::from(in_flight) < few {
-            return;
+            return false;
         }
         let borne = f64::from(in_flight.max(1));
         let limit = self.limit.map_or(borne, |limit| limit.min(borne));
         self.limit = Some((limit * share).max(floor));
         self.lowered = now;
+        self.refused = false;
         self.slowness = None;
+        true
     }
 }
 

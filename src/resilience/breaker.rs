@@ -7,7 +7,7 @@
 //! 3. Half-open, up to `probes` calls are out at once. The first success closes, the first failure
 //!    trips again, and so does a probe that has said nothing by `probe_deadline`.
 //!
-//! Whom nobody else can serve need not wait for that: one such call a second is a probe before its time
+//! Whom nobody else can serve need not wait for that: one such call a second makes it half-open before its time
 //! ([`Breaker::admit_alone`]), so that a deployment that is well again is found out where it matters.
 //!
 //! The pattern is M. Nygard's (*Release It!*); ratio and minimum over a time window follow

@@ -42,6 +42,9 @@ const MOST_IDLE: usize = 1024;
 /// calls would wait in hyper, unseen.
 const MOST_STREAMS: usize = 100;
 
+/// Connections that go away under one request are replaced so often.
+const REPLACED: u32 = 3;
+
 type Asked = Request<Full<Bytes>>;
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
@@ -56,7 +59,7 @@ pub(super) struct Upstream {
     shared: Mutex<Vec<Shared>>,
     /// Set once a server has chosen HTTP/2: connections to it are then made one after the other, as the next serves many.
     multiplexes: AtomicBool,
-    joining: tokio::sync::Mutex<()>,
+    joining: Arc<tokio::sync::Mutex<()>>,
     watched: AtomicBool,
 }
 
@@ -178,7 +181,7 @@ impl Upstream {
             idle: Mutex::default(),
             shared: Mutex::default(),
             multiplexes: AtomicBool::new(false),
-            joining: tokio::sync::Mutex::default(),
+            joining: Arc::default(),
             watched: AtomicBool::new(false),
         }))
     }
@@ -190,15 +193,15 @@ impl Upstream {
     /// Sends a request, whose URI is absolute, and waits for the head of its answer.
     ///
     /// A pooled connection that the peer had closed before it saw the request, or that goes away without a byte of an
-    /// answer, is replaced by a fresh one, once; that is no retry, and says nothing of the deployment.
+    /// answer, is replaced by another, a few times at most; that is no retry, and says nothing of the deployment.
     pub async fn send(self: &Arc<Self>, mut request: Asked) -> Result<Response<Body>> {
-        let mut fresh = false;
+        let mut replaced = 0;
         loop {
-            let pooled = if fresh { None } else { self.take() };
+            let pooled = if replaced > 0 { None } else { self.take() };
             let (taken, used) = match pooled {
                 Some(taken) => (taken, true),
                 // Boxed: seldom needed, and several times as large as the rest.
-                None => (Box::pin(self.connect()).await?, false),
+                None => Box::pin(self.connect()).await?,
             };
             // A copy costs little, its body is shared.
             let copy = used.then(|| request.clone());
@@ -216,19 +219,22 @@ impl Upstream {
                         Ok(response) => return Ok(self.answer(response, None, Some(shared))),
                         Err(mut error) => {
                             let unseen = error.take_message();
-                            (error.into_error(), unseen)
+                            let error = error.into_error();
+                            if went_away(&error) {
+                                self.leave(&shared);
+                            }
+                            (error, unseen)
                         }
                     }
                 }
             };
             match failed {
                 (_, Some(unseen)) if used => request = unseen,
-                (error, _) => match copy.filter(|_| went_away(&error)) {
+                (error, _) => match copy.filter(|_| went_away(&error) && replaced < REPLACED) {
                     // It was closing while it was taken, and so may be others of its age.
                     Some(again) => {
-                        fresh = true;
+                        replaced += 1;
                         self.idle.lock().clear();
-                        self.shared.lock().clear();
                         request = again;
                     }
                     None => return Err(unanswered(&error, self.authority())),
@@ -303,6 +309,12 @@ impl Upstream {
         with_room.cloned().map(Taken::Shared)
     }
 
+    /// Nobody joins it any more.
+    fn leave(&self, gone: &Shared) {
+        let mut shared = self.shared.lock();
+        shared.retain(|one| !Arc::ptr_eq(&one.handles, &gone.handles));
+    }
+
     /// Keeps an unused connection.
     fn give_back(&self, mut line: Box<Line>) {
         if !(line.advance() && line.sender.is_ready()) {
@@ -328,17 +340,18 @@ impl Upstream {
 
     /// Whether a connection comes about; it is kept.
     pub async fn is_reachable(self: &Arc<Self>) -> bool {
-        match self.connect().await {
-            Ok(Taken::Line(line)) => {
+        match timeout(self.connect_timeout, self.handshake()).await {
+            Ok(Ok(Taken::Line(line))) => {
                 self.give_back(line);
                 true
             }
-            Ok(Taken::Shared(_)) => true,
-            Err(_) => false,
+            Ok(Ok(Taken::Shared(_))) => true,
+            _ => false,
         }
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Taken> {
+    /// A connection for a call, and whether it was used before.
+    async fn connect(self: &Arc<Self>) -> Result<(Taken, bool)> {
         let late = |_| {
             let (to, limit) = (self.authority(), self.connect_timeout);
             Error::new(
@@ -347,18 +360,25 @@ impl Upstream {
             )
         };
         // The connector's own limit ends with TCP, and a TLS handshake may hang as well.
-        timeout(self.connect_timeout, async {
-            if !self.multiplexes.load(Ordering::Relaxed) {
-                return self.handshake().await;
-            }
-            let _turn = self.joining.lock().await;
-            match self.join() {
-                Some(made_meanwhile) => Ok(made_meanwhile),
-                None => self.handshake().await,
-            }
-        })
-        .await
-        .map_err(late)?
+        let limit = self.connect_timeout;
+        if !self.multiplexes.load(Ordering::Relaxed) {
+            let made = timeout(limit, self.handshake()).await.map_err(late)?;
+            return Ok((made?, false));
+        }
+        let turn = Arc::clone(&self.joining).lock_owned();
+        let turn = timeout(limit, turn).await.map_err(late)?;
+        if let Some(made_meanwhile) = self.join() {
+            return Ok((made_meanwhile, true));
+        }
+        // A task: others wait for it, and this caller may leave.
+        let upstream = Arc::clone(self);
+        let making = task::spawn(async move {
+            let _turn = turn;
+            timeout(limit, upstream.handshake()).await
+        });
+        let gone = |error| Error::new(ErrorKind::Internal, format!("connecting failed: {error}"));
+        let made = making.await.map_err(gone)?.map_err(late)?;
+        Ok((made?, false))
     }
 
     async fn handshake(self: &Arc<Self>) -> Result<Taken> {
