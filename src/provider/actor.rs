@@ -149,7 +149,8 @@ fn signal(report: &Report, latency: &Latency) -> Option<Signal> {
         }),
         Report::Failure(error) => match error.kind() {
             ErrorKind::RateLimited if error.retry_after().is_none() => Some(Signal::Refused),
-            ErrorKind::RateLimited | ErrorKind::Timeout => Some(Signal::Crowded),
+            ErrorKind::RateLimited => Some(Signal::Crowded),
+            ErrorKind::Timeout => Some(Signal::Late),
             _ => None,
         },
         Report::Neutral => None,

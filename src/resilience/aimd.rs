@@ -23,6 +23,11 @@ const SLOW_FLOOR: f64 = 4.0;
 const FEW: u32 = 3;
 /// The weight of the newest first token among the recent ones.
 const RECENT: f64 = 0.125;
+/// The weight of the newest call in the share of late ones.
+const LATEST: f64 = 1.0 / 16.0;
+/// Fewer late ones than this share of the calls are no crowding: where one in twenty hangs and the others are prompt, a
+/// lower limit would leave the places to those that hang.
+const MANY_LATE: f64 = 0.25;
 /// A limit that has grown past this is none.
 const MOST: f64 = 10_000.0;
 
@@ -36,8 +41,10 @@ pub enum Signal {
         /// Seconds that usually takes; `None` while that is not known.
         usual: Option<f64>,
     },
-    /// Not begun in time, or refused until a time that was told.
+    /// Refused until a time that was told.
     Crowded,
+    /// Not begun in time.
+    Late,
     /// Refused for too many calls, and not told until when.
     Refused,
 }
@@ -52,6 +59,8 @@ pub struct Aimd {
     refused: bool,
     /// Recent times to the first token, against the usual one.
     slowness: Option<f64>,
+    /// The share of recent calls that were late.
+    late: f64,
 }
 
 impl Aimd {
@@ -67,6 +76,12 @@ impl Aimd {
             Signal::Crowded => {
                 self.lower(REFUSED, 1.0, in_flight, began, now);
             }
+            Signal::Late => {
+                self.late += LATEST * (1.0 - self.late);
+                if self.late >= MANY_LATE {
+                    self.lower(REFUSED, 1.0, in_flight, began, now);
+                }
+            }
             // Of a burst that was refused in part, those that still run are what it bears.
             Signal::Refused if self.refused && began < self.lowered => {
                 let borne = f64::from(in_flight.saturating_sub(1).max(1));
@@ -76,6 +91,7 @@ impl Aimd {
                 self.refused |= self.lower(REFUSED, 1.0, in_flight, began, now);
             }
             Signal::Answered { ttft, usual } => {
+                self.late -= LATEST * self.late;
                 if let (Some(ttft), Some(usual)) = (ttft, usual) {
                     let ratio = ttft / usual.max(PROMPT);
                     let before = self.slowness.unwrap_or(1.0);
@@ -161,6 +177,20 @@ mod tests {
     }
 
     #[test]
+    fn one_in_twenty_that_hangs_is_no_crowding_and_most_of_them_are() {
+        let mut aimd = Aimd::default();
+        for at in 0..2000 {
+            let signal = if at % 20 == 0 { Signal::Late } else { WELL };
+            aimd.observe(signal, 100, ms(at), ms(at + 1));
+        }
+        assert_eq!(aimd.limit(), None);
+        for at in 2000..2005 {
+            aimd.observe(Signal::Late, 100, ms(at), ms(at + 1));
+        }
+        assert!(aimd.limit().is_some_and(|limit| limit <= 70));
+    }
+
+    #[test]
     fn of_a_burst_refused_in_part_those_that_run_on_are_the_limit() {
         let mut aimd = Aimd::default();
         for running in (21..=200).rev() {
@@ -219,13 +249,15 @@ mod tests {
     proptest! {
         #[test]
         fn the_limit_is_at_least_one_and_never_above_what_was_borne_when_it_was_lowered(
-            steps in proptest::collection::vec((0u8..3, 1u32..300, 0.0..1e9f64), 1..300),
+            steps in proptest::collection::vec((0u8..5, 1u32..300, 0.0..1e9f64), 1..300),
         ) {
             let mut aimd = Aimd::default();
             for (at, (kind, in_flight, ttft)) in (0u64..).zip(steps) {
                 let signal = match kind {
                     0 => Signal::Crowded,
                     1 => WELL,
+                    2 => Signal::Refused,
+                    3 => Signal::Late,
                     _ => Signal::Answered { ttft: Some(ttft), usual: Some(0.1) },
                 };
                 let before = aimd.limit();
