@@ -24,7 +24,7 @@ const FEW: u32 = 3;
 /// The weight of the newest first token among the recent ones.
 const RECENT: f64 = 0.125;
 /// The weight of the newest call in the share of late ones.
-const LATEST: f64 = 1.0 / 16.0;
+const LATEST: f64 = 1.0 / 64.0;
 /// Fewer late ones than this share of the calls are no crowding: where one in twenty hangs and the others are prompt, a
 /// lower limit would leave the places to those that hang.
 const MANY_LATE: f64 = 0.25;
@@ -184,7 +184,7 @@ mod tests {
             aimd.observe(signal, 100, ms(at), ms(at + 1));
         }
         assert_eq!(aimd.limit(), None);
-        for at in 2000..2005 {
+        for at in 2000..2020 {
             aimd.observe(Signal::Late, 100, ms(at), ms(at + 1));
         }
         assert!(aimd.limit().is_some_and(|limit| limit <= 70));
