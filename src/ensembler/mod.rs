@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::answer::{Answer, EnsembleReport, MemberReport};
 use crate::error::{Attempt, Error, ErrorKind, Result};
-use crate::executor::{Committed, Executor};
+use crate::executor::{Committed, Executor, panicked};
 use crate::id::DeploymentId;
 use crate::learner::{Course, Seen, Setup};
 use crate::query::Query;
@@ -133,13 +133,15 @@ impl Ensembler {
     /// The most useful failure of its members when the quorum cannot be reached;
     /// [`Internal`](ErrorKind::Internal) if the ensembler ends meanwhile.
     pub async fn run(&self, job: Job) -> Result<Merged> {
-        let failed = |why| Err(Error::new(ErrorKind::Internal, why));
         let life = self.life.current();
         let work = AssertUnwindSafe(fan_out::run(job, &self.vectors)).catch_unwind();
         tokio::select! {
             biased;
-            () = life.cancelled() => failed("the ensembler was restarted, try again"),
-            merged = work => merged.unwrap_or_else(|_| failed("the ensemble panicked")),
+            () = life.cancelled() => {
+                let why = "the ensembler was restarted, try again";
+                Err(Error::new(ErrorKind::Internal, why))
+            }
+            merged = work => merged.unwrap_or_else(|panic| Err(panicked("ensemble", &*panic))),
         }
     }
 

@@ -197,7 +197,7 @@ async fn first_sign(
     .catch_unwind();
     match timeout_at(patience.min(deadline), work).await {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(panicked(&*panic)),
+        Ok(Err(panic)) => Err(panicked("provider", &*panic)),
         Err(_) if patience < deadline => Err(Error::new(
             ErrorKind::Timeout,
             "the upstream did not begin to answer in time",
@@ -266,12 +266,12 @@ async fn commit(
     }
 }
 
-/// A panic as an error; its message is ours to log, not the caller's to read.
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
+/// A panic of `who` as an error; its message is ours to log, not the caller's to read.
+pub(crate) fn panicked(who: &str, panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("?");
-    tracing::error!(panic = text, "a provider panicked");
-    Error::new(ErrorKind::Internal, "the provider panicked")
+    tracing::error!(who, panic = text, "panicked");
+    Error::new(ErrorKind::Internal, format!("the {who} panicked"))
 }

@@ -21,7 +21,7 @@ impl<T> Drop for Contained<T> {
     fn drop(&mut self) {
         let inner = self.0.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(inner))) {
-            panicked(&*panic);
+            panicked("provider", &*panic);
         }
     }
 }

@@ -180,7 +180,7 @@ impl Stream for Live {
                 Some(error) => error,
                 None => return Poll::Pending,
             },
-            Err(panic) => panicked(&*panic),
+            Err(panic) => panicked("provider", &*panic),
         };
         Poll::Ready(this.end(error).map(Err))
     }

@@ -32,6 +32,7 @@ use crate::telemetry;
 use rounds::{Next, Pause, Round, Rounds};
 
 pub use attempt::Committed;
+pub(crate) use attempt::panicked;
 pub(crate) use live::collect;
 
 /// How persistent the executor is.

@@ -425,25 +425,24 @@ impl ProviderActor {
         let reason = step.reason.map(|reason| reason.as_str());
         let last_error = known.last_error.as_deref();
         let (from, to) = (step.from.as_str(), step.to.as_str());
+        // A level is part of the code that it stands in.
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    deployment = id,
+                    from,
+                    to,
+                    reason,
+                    last_error,
+                    "breaker changed"
+                )
+            };
+        }
         // While an upstream is down, probes come and go each second.
         if step.from == BreakerState::Closed || step.to == BreakerState::Closed {
-            tracing::warn!(
-                deployment = id,
-                from,
-                to,
-                reason,
-                last_error,
-                "breaker changed"
-            );
+            tell!(warn);
         } else {
-            tracing::debug!(
-                deployment = id,
-                from,
-                to,
-                reason,
-                last_error,
-                "breaker changed"
-            );
+            tell!(debug);
         }
         telemetry::breaker_changed(id, step.to.as_str());
         telemetry::breaker_state(id, step.to);
