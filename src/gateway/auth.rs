@@ -44,10 +44,10 @@ impl<'a> Auth<'a> {
     ///
     /// # Errors
     /// [`Auth`](ErrorKind::Auth) when keys are asked for and none or a wrong one is shown.
-    pub fn http(&self, authorization: Option<&str>, address: &str) -> Result<Caller> {
+    pub fn http(&self, authorization: Option<&str>, address: &UserId) -> Result<Caller> {
         if self.0.is_empty() {
             return Ok(Caller {
-                user: address.into(),
+                user: address.clone(),
                 proven: false,
                 lane: None,
                 admin: true,
@@ -142,7 +142,7 @@ mod tests {
             lane: Some(Lane::Normal),
             admin: false,
         };
-        Auth::new(&[key]).http(authorization, "127.0.0.1")
+        Auth::new(&[key]).http(authorization, &"127.0.0.1".into())
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn without_keys_the_user_field_refines_the_address() {
-        let caller = Auth::new(&[]).http(None, "127.0.0.1").unwrap();
+        let caller = Auth::new(&[]).http(None, &"127.0.0.1".into()).unwrap();
         assert_eq!(caller.user(Some("bob")).as_str(), "bob");
         assert_eq!(caller.user(None).as_str(), "127.0.0.1");
     }

@@ -1,7 +1,7 @@
 //! What the ledger keeps, as values, and how a decision lies in its table.
 
 use rusqlite::Row;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DecisionId, DeploymentId, UserId};
@@ -80,29 +80,35 @@ pub(super) const ROW_CHECKSUM_BYTES: usize = 8;
 
 impl DecisionRow {
     /// The row as the table holds it.
-    pub(super) fn values(&self) -> [Value; COLUMNS.len()] {
-        let text = |text: &str| Value::Text(text.to_owned());
+    pub(super) fn values(&self) -> [ValueRef<'_>; COLUMNS.len()] {
+        fn text(text: &str) -> ValueRef<'_> {
+            ValueRef::Text(text.as_bytes())
+        }
+        fn maybe(value: Option<&str>) -> ValueRef<'_> {
+            value.map_or(ValueRef::Null, text)
+        }
         [
             text(self.id.as_str()),
-            self.at.into(),
+            ValueRef::Integer(self.at),
             text(self.user.as_str()),
             text(&self.lane),
-            self.task.clone().into(),
+            maybe(self.task.as_deref()),
             text(&self.asked),
-            self.chosen.as_ref().map(|id| id.as_str().to_owned()).into(),
+            maybe(self.chosen.as_ref().map(DeploymentId::as_str)),
             text(&self.candidates),
             text(&self.attempts),
-            self.members.clone().into(),
+            maybe(self.members.as_deref()),
             text(&self.outcome),
-            self.ttft_ms.map(real).into(),
-            real(self.total_ms).into(),
-            real(self.queue_ms).into(),
-            self.input_tokens.into(),
-            self.output_tokens.into(),
-            self.cached_tokens.into(),
-            self.cost.map(real).into(),
-            self.prompt.clone().into(),
-            self.answer.clone().into(),
+            self.ttft_ms.map_or(ValueRef::Null, real),
+            real(self.total_ms),
+            real(self.queue_ms),
+            ValueRef::Integer(self.input_tokens.into()),
+            ValueRef::Integer(self.output_tokens.into()),
+            self.cached_tokens
+                .map_or(ValueRef::Null, |tokens| ValueRef::Integer(tokens.into())),
+            self.cost.map_or(ValueRef::Null, real),
+            maybe(self.prompt.as_deref()),
+            maybe(self.answer.as_deref()),
         ]
     }
 
@@ -147,12 +153,12 @@ impl DecisionRow {
 }
 
 /// SQLite keeps no NaN and no negative zero, which would spoil a row or its checksum.
-fn real(number: f64) -> f64 {
-    if number.is_finite() {
+fn real(number: f64) -> ValueRef<'static> {
+    ValueRef::Real(if number.is_finite() {
         number + 0.0
     } else {
         0.0
-    }
+    })
 }
 
 /// A piece of learned state.

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::row::{COLUMNS, DecisionRow, FeedbackOutcome, ROW_CHECKSUM_BYTES, checksum};
@@ -173,9 +173,10 @@ impl Store {
             let mut insert = tx.prepare_cached(&insert)?;
             for row in rows {
                 let values = row.values();
-                let sum = checksum(values.iter().map(ValueRef::from));
-                let sum = Value::Blob(sum[..ROW_CHECKSUM_BYTES].to_vec());
-                insert.execute(params_from_iter(values.into_iter().chain([sum])))?;
+                let sum = checksum(values);
+                let sum = ValueRef::Blob(&sum[..ROW_CHECKSUM_BYTES]);
+                let values = values.into_iter().chain([sum]);
+                insert.execute(params_from_iter(values.map(ToSqlOutput::Borrowed)))?;
             }
         }
         Ok(tx.commit()?)

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use memchr::memchr2;
+use memchr::{memchr2, memchr2_iter};
 
 /// The document nests deeper than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ impl std::error::Error for TooDeep {}
 /// # Errors
 /// [`TooDeep`] at the first bracket past `max`.
 pub fn check(body: &[u8], max: usize) -> Result<(), TooDeep> {
+    // Most documents have too few brackets, and counting them is several times as fast.
+    if memchr2_iter(b'[', b'{', body).nth(max).is_none() {
+        return Ok(());
+    }
     let mut depth = 0usize;
     let mut at = 0;
     while let Some(&byte) = body.get(at) {

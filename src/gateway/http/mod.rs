@@ -37,7 +37,7 @@ use super::io::Patient;
 use super::listener::{Loop, Slot};
 use super::{Doors, Entry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::DecisionId;
+use crate::id::{DecisionId, UserId};
 use crate::supervisor::task;
 use crate::wire::openai;
 
@@ -54,8 +54,8 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// Where a connection comes from.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
-    /// TCP, from this address.
-    Tcp(std::net::IpAddr),
+    /// TCP, from this address, which is the user of who shows no key.
+    Tcp(UserId),
     /// The Unix socket, from this user.
     Socket(Caller),
 }
@@ -84,7 +84,7 @@ pub(super) fn accept_loop(listener: Slot<TcpListener>, doors: Arc<Doors>) -> Loo
                         let Some(entry) = doors.enter("http") else {
                             continue;
                         };
-                        let origin = Origin::Tcp(peer.ip());
+                        let origin = Origin::Tcp(peer.ip().to_string().into());
                         task::spawn(serve(stream, Bytes::new(), origin, entry));
                     }
                     Err(error) => accept_failed("http", &error, &doors).await,
@@ -201,7 +201,7 @@ async fn route(
                 .headers()
                 .get(AUTHORIZATION)
                 .and_then(|value| value.to_str().ok());
-            auth.http(shown, &address.to_string())?
+            auth.http(shown, &address)?
         }
     };
     let post = request.method() == Method::POST;

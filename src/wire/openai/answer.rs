@@ -6,7 +6,7 @@ mod tests;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -66,23 +66,9 @@ struct ReadChoice {
 
 impl From<ReadChoice> for Choice {
     fn from(read: ReadChoice) -> Self {
-        let reply = read.message;
-        let mut rest = reply.rest;
-        rest.remove("role");
         Self {
             index: read.index,
-            message: Reply {
-                content: reply.content,
-                reasoning_content: reply.reasoning_content.or(reply.reasoning),
-                refusal: reply.refusal,
-                tool_calls: reply
-                    .tool_calls
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(ToolCall::from)
-                    .collect(),
-                rest,
-            },
+            message: read.message.0,
             finish: read
                 .finish_reason
                 .filter(|reason| !reason.is_empty())
@@ -92,17 +78,61 @@ impl From<ReadChoice> for Choice {
     }
 }
 
+/// A message. Read by hand, since every answer has one: what `flatten` gathers is copied twice.
+struct ReadReply(Reply);
+
 #[derive(Deserialize)]
-struct ReadReply {
-    #[serde(default, deserialize_with = "text")]
-    content: Option<String>,
-    reasoning_content: Option<String>,
-    reasoning: Option<String>,
-    refusal: Option<String>,
-    tool_calls: Option<Vec<ReadToolCall>>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Content,
+    ReasoningContent,
+    Reasoning,
+    Refusal,
+    ToolCalls,
+    Role,
+    Other(String),
 }
+
+impl<'de> Deserialize<'de> for ReadReply {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = ReadReply;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a message")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReadReply, A::Error> {
+                let mut reply = Reply::default();
+                let mut reasoning = None;
+                while let Some(field) = map.next_key()? {
+                    match field {
+                        Field::Content => reply.content = map.next_value::<Text>()?.0,
+                        Field::ReasoningContent => reply.reasoning_content = map.next_value()?,
+                        Field::Reasoning => reasoning = map.next_value()?,
+                        Field::Refusal => reply.refusal = map.next_value()?,
+                        Field::ToolCalls => {
+                            let calls: Option<Vec<ReadToolCall>> = map.next_value()?;
+                            let calls = calls.unwrap_or_default().into_iter();
+                            reply.tool_calls = calls.map(ToolCall::from).collect();
+                        }
+                        Field::Role => drop(map.next_value::<IgnoredAny>()?),
+                        Field::Other(name) => {
+                            reply.rest.insert(name, map.next_value()?);
+                        }
+                    }
+                }
+                reply.reasoning_content = reply.reasoning_content.or(reasoning);
+                Ok(ReadReply(reply))
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
+#[derive(Deserialize)]
+struct Text(#[serde(deserialize_with = "text")] Option<String>);
 
 #[derive(Deserialize)]
 struct ReadToolCall {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use serde_json::Value;
 
 use super::choice::Options;
@@ -38,6 +38,8 @@ impl Default for Form {
 
 /// So much of the end of a question is looked at, in bytes.
 const LOOKED_AT: usize = 8 * 1024;
+/// Of that, so much is where a number is asked for.
+const LAST: usize = 600;
 
 impl Form {
     /// Anything, about nothing known.
@@ -57,27 +59,34 @@ impl Form {
             return Self::Letter(options);
         }
         let lower = question.to_ascii_lowercase();
-        let mut asks = [false; 3];
-        for found in ASKED.find_overlapping_iter(&lower) {
-            let at = found.pattern().as_usize();
-            asks[usize::from(at >= LITERAL.len())
-                + usize::from(at >= LITERAL.len() + JSON.len())] = true;
+        let last = lower.len() - end(&lower, LAST).len();
+        let (mut literal, mut json, mut yes_no, mut writes) = (false, false, false, false);
+        let mut number = None;
+        for found in PHRASES.0.find_overlapping_iter(&lower) {
+            let (asks, phrase) = PHRASES.1[found.pattern().as_usize()];
+            match asks {
+                Asks::Literal => literal = true,
+                Asks::Json => json = true,
+                Asks::YesNo => yes_no = true,
+                Asks::Code => writes = true,
+                Asks::Number if found.start() < last => {}
+                Asks::Number => number = number.max(Some((found.start(), phrase))),
+            }
         }
-        let [literal, json, yes_no] = asks;
         if literal {
             return Self::Literal;
         }
         if json {
             return Self::Json;
         }
-        if writes_code(&lower) {
+        if writes && writes_code(&lower) {
             return Self::Code;
         }
         if yes_no {
             return Self::YesNo;
         }
-        match number(end(&lower, 600)) {
-            Some(unit) => Self::Number(unit),
+        match number {
+            Some((at, phrase)) => Self::Number(unit(&lower[at + phrase.len()..], phrase)),
             None => Self::Free(subject(question)),
         }
     }
@@ -118,10 +127,6 @@ const JSON: [&str; 5] = [
 
 const YES_NO: [&str; 4] = ["yes or no", "yes/no", "true or false", "true/false"];
 
-/// All of the above in one pass, since every answer's question is looked at.
-static ASKED: LazyLock<AhoCorasick> =
-    LazyLock::new(|| automaton(LITERAL.iter().chain(&JSON).chain(&YES_NO)));
-
 const NUMBER: [&str; 11] = [
     "how many ",
     "how much ",
@@ -136,16 +141,40 @@ const NUMBER: [&str; 11] = [
     "calculate ",
 ];
 
-static NUMBERED: LazyLock<AhoCorasick> = LazyLock::new(|| automaton(&NUMBER));
-
-#[allow(clippy::expect_used, reason = "the phrases are fixed, and few")]
-fn automaton<'a>(phrases: impl IntoIterator<Item = &'a &'a str>) -> AhoCorasick {
-    AhoCorasick::new(phrases).expect("an automaton of a few phrases")
+/// What a phrase is a sign of.
+#[derive(Clone, Copy)]
+enum Asks {
+    Literal,
+    Json,
+    YesNo,
+    Number,
+    Code,
 }
+
+/// All of the above in one pass, since every answer's question is looked at.
+#[allow(clippy::expect_used, reason = "the phrases are fixed, and few")]
+static PHRASES: LazyLock<(AhoCorasick, Vec<(Asks, &str)>)> = LazyLock::new(|| {
+    let phrases: Vec<(Asks, &str)> = [
+        (Asks::Literal, &LITERAL[..]),
+        (Asks::Json, &JSON),
+        (Asks::YesNo, &YES_NO),
+        (Asks::Number, &NUMBER),
+        (Asks::Code, &VERBS),
+    ]
+    .into_iter()
+    .flat_map(|(asks, phrases)| phrases.iter().map(move |phrase| (asks, *phrase)))
+    .collect();
+    let automaton = AhoCorasick::builder()
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(phrases.iter().map(|(_, phrase)| phrase))
+        .expect("an automaton of a few phrases");
+    (automaton, phrases)
+});
+
+const VERBS: [&str; 6] = ["write", "implement", "code", "fix", "refactor", "complete"];
 
 /// "Write a function", with up to three words between.
 fn writes_code(lower: &str) -> bool {
-    const VERBS: [&str; 6] = ["write", "implement", "code", "fix", "refactor", "complete"];
     const THINGS: [&str; 11] = [
         "function",
         "program",
@@ -173,33 +202,27 @@ fn writes_code(lower: &str) -> bool {
     })
 }
 
-/// Whether the question asks for a number, and in which unit.
-fn number(lower: &str) -> Option<Option<Unit>> {
-    let at = NUMBERED
-        .find_overlapping_iter(lower)
-        .map(|found| (found.start(), NUMBER[found.pattern().as_usize()]))
-        .max()?;
-    let after = &lower[at.0 + at.1.len()..];
-    if at.1.starts_with("what percent")
+/// The unit of the number that is asked for by `phrase`, before the words `after`.
+fn unit(after: &str, phrase: &str) -> Option<Unit> {
+    if phrase.starts_with("what percent")
         || after.contains("as a percent")
         || after.starts_with("percent")
     {
-        return Some(Some(super::units::PERCENT));
+        return Some(super::units::PERCENT);
     }
-    if at.1.starts_with("how many") {
+    if phrase.starts_with("how many") {
         let noun = after
             .split(|c: char| !c.is_alphanumeric() && c != '/')
             .next()?;
         let named = Unit::leading(after).map(|(unit, _)| unit);
-        return Some(named.or_else(|| Unit::named(noun)));
+        return named.or_else(|| Unit::named(noun));
     }
     // "in meters", "in how many …".
-    let stated = after.match_indices(" in ").find_map(|(at, mark)| {
+    after.match_indices(" in ").find_map(|(at, mark)| {
         let unit = after[at + mark.len()..].trim_end_matches(['?', '.', '!']);
         let unit = unit.split(['?', ',', '.']).next()?;
         Unit::leading(unit.trim()).map(|(unit, _)| unit)
-    });
-    Some(stated)
+    })
 }
 
 /// The subject of "What is SUBJECT?", folded.
