@@ -356,6 +356,21 @@ async fn check_tells_every_mistake_with_its_line() {
     assert_eq!(ran.code, Some(78));
     assert!(ran.err.contains("did you mean 'per_user'?"), "{ran:?}");
 
+    let faulty = [
+        scripted("east", "{ answr = \"3\" }"),
+        scripted("west", "{ hang = true }"),
+    ];
+    let config = file(dir.path(), &faulty.concat());
+    let ran = run(&config, &["check"]).await;
+    assert_eq!(
+        (ran.code, ran.err.lines().count()),
+        (Some(78), 2),
+        "{ran:?}"
+    );
+    for provider in ["provider 'east': ", "provider 'west': hang"] {
+        assert!(ran.err.contains(provider), "{ran:?}");
+    }
+
     let config = file(dir.path(), "[admission]\nper_usr = 3\ntotal = 0\n");
     let ran = run(&config, &["check"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(78), ""));

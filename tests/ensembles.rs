@@ -226,6 +226,79 @@ async fn a_cost_cap_leaves_out_who_does_not_fit() {
 }
 
 #[tokio::test]
+async fn what_each_member_cost_is_counted_at_its_deployment() {
+    let provider = |name: &str, price: u32| {
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nscript = {{ answer = \"yes\" }}\n\
+             models = [{{ name = \"m\", price = {{ input = {price}, output = {price} }} }}]\n"
+        )
+    };
+    let dir = tempfile::TempDir::new().unwrap();
+    let toml = [provider("a", 100), provider("b", 300), provider("c", 0)].concat();
+    let daemon = support::Daemon::start(dir.path(), &toml).await;
+    let mut request = ask("plurality");
+    request["quorate"]["everyone"] = true.into();
+    let body = hyper::Request::post("/v1/chat/completions").header("host", "localhost");
+    let stream = tokio::net::TcpStream::connect(daemon.http).await.unwrap();
+    let reply = support::send(stream, body.body(request.to_string().into()).unwrap()).await;
+    let total = reply.unwrap().json()["quorate"]["cost"].as_f64().unwrap();
+    let metrics = daemon.get("/metrics").await.unwrap().body;
+    let of = |name: &str| {
+        let series = format!("quorate_cost_dollars{{deployment=\"{name}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.map_or(f64::NAN, |value| value.parse::<f64>().unwrap())
+    };
+    assert!((of("a/m") - total / 4.0).abs() < 1e-9, "{total}\n{metrics}");
+    assert!(
+        (of("b/m") - total * 0.75).abs() < 1e-9,
+        "{total}\n{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_votes_twice_under_two_names() {
+    let providers = ["a", "b", "c"].map(|name| {
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nscript = {{ answer = \"yes\" }}\n\
+             models = [\"m\"]\n"
+        )
+    });
+    let toml = format!(
+        "[models.fast]\nuse = [\"a/m\"]\n[models.either]\nuse = [\"a/m\", \"b/m\"]\n{}",
+        providers.concat()
+    );
+    let world = World::start(&toml, Vec::new()).await;
+    let mut request = ask("plurality");
+    for twice in [json!(["a/m", "a/m"]), json!(["fast", "a/m", "c/m"])] {
+        request["quorate"]["ensemble"] = twice;
+        let refused = world.post("/v1/chat/completions", &request).await;
+        assert_eq!((refused.status, refused.kind().as_str()), (400, "invalid"));
+        assert!(refused.body.contains("a/m twice"), "{}", refused.body);
+    }
+    // Whoever can be somebody else is.
+    request["quorate"]["ensemble"] = json!(["a/m", "either", "c/m"]);
+    let report = world.post("/v1/chat/completions", &request).await.json()["quorate"].clone();
+    assert_eq!(report["members"][1]["model"], "b/m", "{report}");
+}
+
+#[tokio::test]
+async fn what_only_ensembles_have_is_refused_elsewhere() {
+    let (world, scripts) = three("", ["Paris", "Paris", "Lyon"]).await;
+    for (field, value) in [
+        ("merge", json!("first")),
+        ("quorum", json!(2)),
+        ("everyone", json!(true)),
+    ] {
+        let mut request = chat("a/m", "?");
+        request["quorate"] = json!({ field: value });
+        let refused = world.post("/v1/chat/completions", &request).await;
+        assert_eq!((refused.status, refused.kind().as_str()), (400, "invalid"));
+        assert!(refused.body.contains("ensemble/<name>"), "{}", refused.body);
+    }
+    assert_eq!(scripts[0].calls(), 0);
+}
+
+#[tokio::test]
 async fn a_panicking_member_is_one_failed_member() {
     let (world, providers) = three("[resilience]\nretries = 0\n", ["Paris", "Paris", "?"]).await;
     providers[2].set_script(json!({ "panic": true })).unwrap();

@@ -131,6 +131,47 @@ async fn a_reload_swaps_providers_and_a_bad_file_keeps_the_old_ones_and_says_why
 }
 
 #[tokio::test]
+async fn a_reload_without_the_file_fails_and_what_needs_a_start_is_told_until_it_is_reverted() {
+    let dir = TempDir::new().unwrap();
+    let daemon = Daemon::start(dir.path(), &scripted("east", "{ answer = \"old\" }")).await;
+    let mut rpc = Rpc::connect(&daemon.socket).await;
+    let text = std::fs::read_to_string(&daemon.config).unwrap();
+    let elsewhere = text.replace("ledger.db", "other.db");
+    assert_ne!(elsewhere, text);
+    for (text, pending) in [
+        (&elsewhere, json!(["ledger.path"])),
+        (&elsewhere, json!(["ledger.path"])),
+        (&text, json!([])),
+    ] {
+        std::fs::write(&daemon.config, text).unwrap();
+        let reply = rpc.call("reload", &Value::Null).await;
+        assert_eq!(reply["result"]["at_next_start"], pending, "{reply}");
+    }
+    std::fs::remove_file(&daemon.config).unwrap();
+    let reply = rpc.call("reload", &Value::Null).await;
+    assert!(reply["error"]["message"].is_string(), "{reply}");
+    assert_eq!(daemon.chat("east/m1", "?").await.unwrap().content(), "old");
+}
+
+#[tokio::test]
+async fn a_reload_leaves_no_door_to_other_machines_without_keys() {
+    let open = "[server]\nhttp = \"0.0.0.0:4180\"\nallow_remote = true\n\
+        [[keys]]\nuser = \"alice\"\nhash = \"blake3:\
+        0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    let config = |text: &str| {
+        let memory = format!("{text}[ledger]\npath = \"off\"\n");
+        quorate::Config::parse(&memory, "quorate.toml", Vec::new(), &[]).unwrap()
+    };
+    let orchestrator = quorate::Orchestrator::builder(config(open))
+        .start()
+        .await
+        .unwrap();
+    let refused = orchestrator.reload(config("")).await.unwrap_err();
+    assert!(refused.to_string().contains("server.http"), "{refused}");
+    assert_eq!(orchestrator.config().keys.len(), 1);
+}
+
+#[tokio::test]
 async fn reloading_under_load_loses_no_query() {
     let config = format!(
         "[admission]\nper_user = 40\n[models.any]\nuse = [\"east/m1\", \"west/m1\"]\n{}{}",

@@ -72,6 +72,37 @@ async fn usage_comes_on_a_last_chunk_of_its_own_if_asked_for() {
 }
 
 #[tokio::test]
+async fn a_query_is_kept_from_who_is_expected_to_cost_too_much() {
+    let provider = |name: &str, price: u32| {
+        format!(
+            "[[providers]]\nname = \"{name}\"\nkind = \"scripted\"\nscript = {{ answer = \"{name}\" }}\n\
+             models = [{{ name = \"m\", price = {{ input = {price}, output = {price} }} }}]\n"
+        )
+    };
+    let toml = [
+        "[models.any]\nuse = [\"dear/m\", \"cheap/m\"]\n",
+        &provider("dear", 1000),
+        &provider("cheap", 1),
+    ]
+    .concat();
+    let world = World::start(&toml, Vec::new()).await;
+    let ask = async |model: &str, cap: f64| {
+        let mut request = chat(model, "Which city is the capital of France?");
+        request["quorate"] = json!({ "max_cost": cap });
+        world.post("/v1/chat/completions", &request).await
+    };
+    assert_eq!(ask("any", 10.0).await.content(), "dear");
+    assert_eq!(ask("any", 0.01).await.content(), "cheap");
+    let refused = ask("dear/m", 0.01).await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(
+        refused.body.contains("max_cost is $0.01"),
+        "{}",
+        refused.body
+    );
+}
+
+#[tokio::test]
 async fn a_script_writes_one_line_into_the_socket_and_reads_one_back() {
     let (world, _) = World::scripted("", &[("east/m1", json!({ "answer": "Paris" }))]).await;
     let mut rpc = world.rpc().await;

@@ -1,8 +1,9 @@
 //! `quorate check`: is the configuration right?
 
+use quorate::Orchestrator;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::global::Global;
 use super::output::Output;
 
@@ -15,6 +16,10 @@ impl Check {
     /// Reads it and says what was found.
     pub fn run(self, global: &Global, out: Output) -> Result<(), Failure> {
         let config = global.load()?;
+        let mistakes = Orchestrator::mistakes(&config);
+        if !mistakes.is_empty() {
+            return Err(Failure::new(Exit::Config, mistakes.join("\n")));
+        }
         let file = global.file().map(|path| path.display().to_string());
         let (providers, deployments) = (config.providers.len(), config.deployments().count());
         let (aliases, ensembles) = (config.models.len(), config.ensembles.len());

@@ -25,7 +25,9 @@ pub struct Serve {}
 
 impl Serve {
     /// Runs the daemon.
-    pub async fn run(self, global: Global, out: Output) -> Result<(), Failure> {
+    pub async fn run(self, mut global: Global, out: Output) -> Result<(), Failure> {
+        // A file that is gone when it is to be read again is a mistake, and not another file's turn.
+        global.config = global.file();
         let config = global.configuration(out).await?;
         log::install(&config.log, out)?;
         let recorder = metrics::install()?;

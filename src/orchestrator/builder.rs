@@ -77,6 +77,18 @@ impl Adapters {
     }
 }
 
+/// See [`Orchestrator::mistakes`].
+pub(super) fn mistakes(config: &Config) -> Vec<String> {
+    let client = match adapter::openai::Client::new(config.resilience.connect_timeout) {
+        Ok(client) => client,
+        Err(why) => return vec![why],
+    };
+    let providers = config.providers.iter();
+    providers
+        .filter_map(|provider| adapter::build(provider, &client).err())
+        .collect()
+}
+
 fn unbuilt(why: String) -> Error {
     Error::new(ErrorKind::Invalid, why)
 }
@@ -223,12 +235,20 @@ impl Builder {
 }
 
 /// See [`Orchestrator::reload`].
-pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloaded> {
+pub(super) async fn reload(inner: &Arc<Inner>, mut config: Config) -> Result<Reloaded> {
     let _one_at_a_time = inner.reloading.lock().await;
+    let old = inner.config.load_full();
+    let at_next_start = keep(&mut config, &old);
+    if config.keys.is_empty() && old.server.http.is_some_and(|at| !at.ip().is_loopback()) {
+        return Err(unbuilt(
+            "keys: server.http stays reachable from other machines until the next start, and without [[keys]] is open \
+             to everybody: keep a key, or restart"
+                .into(),
+        ));
+    }
     let served = inner.adapters.lock().build(&config)?;
     no_doubles(&served)?;
     let before = ids(&inner.catalogue.load().cells);
-    let old = inner.config.load_full();
     let cells = inner
         .fleet
         .apply(served, config.resilience.breaker, &mut HashMap::new())
@@ -254,17 +274,6 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
         inner.executor.configure(policy(&config));
     }
     inner.ledger.configure(ledger_settings(&config));
-    let mut at_next_start = Vec::new();
-    for (changed, key) in [
-        (old.server.http != config.server.http, "server.http"),
-        (old.server.socket != config.server.socket, "server.socket"),
-        (old.ledger.path != config.ledger.path, "ledger.path"),
-        (old.log != config.log, "log"),
-    ] {
-        if changed {
-            at_next_start.push(key.to_owned());
-        }
-    }
     inner.config.store(Arc::new(config));
     let _ = inner.events.send(Event::Reloaded);
     let added = after
@@ -283,6 +292,32 @@ pub(super) async fn reload(inner: &Arc<Inner>, config: Config) -> Result<Reloade
         removed,
         at_next_start,
     })
+}
+
+/// Keeps what changes at the next start only as it is in force, and tells which keys would have changed.
+fn keep(config: &mut Config, in_force: &Config) -> Vec<String> {
+    fn keep<T: PartialEq + Clone>(wanted: &mut T, in_force: &T) -> bool {
+        let changed = wanted != in_force;
+        wanted.clone_from(in_force);
+        changed
+    }
+    let changed = [
+        (
+            "server.http",
+            keep(&mut config.server.http, &in_force.server.http),
+        ),
+        (
+            "server.socket",
+            keep(&mut config.server.socket, &in_force.server.socket),
+        ),
+        (
+            "ledger.path",
+            keep(&mut config.ledger.path, &in_force.ledger.path),
+        ),
+        ("log", keep(&mut config.log, &in_force.log)),
+    ];
+    let changed = changed.into_iter().filter(|(_, changed)| *changed);
+    changed.map(|(key, _)| key.to_owned()).collect()
 }
 
 fn ids(cells: &[Arc<Cell>]) -> Vec<DeploymentId> {

@@ -29,6 +29,9 @@ const JUDGE: f64 = 0.3;
 /// What the agreement of the others weighs.
 const AGREEMENT: f64 = 0.2;
 
+/// What our own judgements are called. Nobody else's is: weights differ.
+pub(super) const OWN_SOURCES: [&str; 3] = ["check", "agreement", "judge"];
+
 /// A judgement from elsewhere: a test's result, an external judge's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, unix_ms};
+use super::{Inner, evidence, unix_ms};
 use crate::ensembler::merge::compare;
 use crate::error::{Error, Result};
 use crate::id::{DecisionId, DeploymentId, UserId};
@@ -253,6 +253,10 @@ pub(super) async fn take(inner: &Arc<Inner>, feedback: Feedback) -> Result<Feedb
     let source = feedback.source.clone().unwrap_or_else(|| "user".into());
     if source.is_empty() || source.len() > 64 {
         return Err(Error::invalid("source", "source must be 1 to 64 bytes"));
+    }
+    if evidence::OWN_SOURCES.contains(&source.as_str()) {
+        let message = format!("source {source} is our own: name whoever judged");
+        return Err(Error::invalid("source", message));
     }
     let unknown = || {
         Error::invalid(

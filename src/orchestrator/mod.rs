@@ -282,11 +282,17 @@ impl Orchestrator {
         self.0.config.load_full()
     }
 
+    /// What `config` asks of providers that none can do, such as a script with a mistake: each would fail a start.
+    pub fn mistakes(config: &Config) -> Vec<String> {
+        builder::mistakes(config)
+    }
+
     /// Puts a new configuration in force as a whole: running queries end under the old one, deployments that
     /// remain keep their state, removed ones drain.
     ///
     /// # Errors
-    /// If a provider cannot be built; the old configuration stays.
+    /// If a provider cannot be built, or a door that stays open to other machines would be left without keys; the old
+    /// configuration stays.
     pub async fn reload(&self, config: Config) -> Result<Reloaded> {
         builder::reload(&self.0, config).await
     }

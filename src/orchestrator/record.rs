@@ -12,7 +12,6 @@ use crate::id::DeploymentId;
 use crate::ledger::DecisionRow;
 use crate::query::{Lane, Query, TaskKind};
 use crate::router::Plan;
-use crate::telemetry;
 
 /// A decision in the making. Dropped unfinished, it is written as cancelled: the caller went away.
 pub(super) struct Record {
@@ -149,9 +148,6 @@ impl Record {
         row.outcome = failed.map_or("ok", ErrorKind::name).to_owned();
         row.total_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.inner.meters.ended(self.lane, failed);
-        if let (Some(model), Some(cost)) = (&row.chosen, row.cost) {
-            telemetry::cost(model.as_str(), cost);
-        }
         if self.inner.events.receiver_count() > 0 {
             let _ = self
                 .inner

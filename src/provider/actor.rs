@@ -327,7 +327,9 @@ impl ProviderActor {
                 }
                 known.cooldown.success();
                 known.calls.ok += 1;
-                self.cell.meters.succeeded(*total, *usage);
+                let cost = deployment.price.zip(*usage);
+                let cost = cost.map(|(price, usage)| price.of(usage));
+                self.cell.meters.succeeded(*total, *usage, cost);
                 if let (Some(limit), Some(usage)) = (&mut state.tokens, usage) {
                     limit.settle(tokens, usage.input.saturating_add(usage.output));
                 }

@@ -152,7 +152,19 @@ impl Catalogue {
             };
             return self.ensemble(query, plan, ensemble.judge.as_deref(), stream);
         }
-        self.single(&query.model, query, stream)
+        let plan = self.single(&query.model, query, stream, query.routing.max_cost)?;
+        let asks = [
+            (query.routing.merge.is_some(), "merge"),
+            (query.routing.quorum.is_some(), "quorum"),
+            (query.routing.everyone, "everyone"),
+        ];
+        if let Some((_, field)) = asks.iter().find(|(asked, _)| *asked) {
+            let message = format!(
+                "{field} is for ensembles: name members in `ensemble`, or ask for model ensemble/<name>"
+            );
+            return Err(Error::invalid(*field, message));
+        }
+        Ok(plan)
     }
 
     fn ad_hoc(&self, query: &Query, stream: bool) -> Result<Plan> {
@@ -179,11 +191,25 @@ impl Catalogue {
         self.ensemble(query, plan, None, stream)
     }
 
+    /// The members of an ensemble: nobody is one twice, by whatever names.
     fn members(&self, names: &[String], query: &Query) -> Result<Vec<Plan>> {
-        names
-            .iter()
-            .map(|name| self.single(name, query, false))
-            .collect()
+        let mut taken = Vec::new();
+        let mut members = Vec::with_capacity(names.len());
+        for name in names {
+            let mut member = self.single(name, query, false, None)?;
+            // Whoever is a member already is this one's last resort.
+            member
+                .candidates
+                .sort_by_key(|candidate| taken.contains(&candidate.deployment));
+            let first = member.candidates.first().map(|first| &first.deployment);
+            if let Some(twice) = first.filter(|first| taken.contains(first)) {
+                let message = format!("ensemble has {twice} twice: each member must be another");
+                return Err(Error::invalid("ensemble", message));
+            }
+            taken.extend(first.cloned());
+            members.push(member);
+        }
+        Ok(members)
     }
 
     fn ensemble(
@@ -201,7 +227,7 @@ impl Catalogue {
             return Err(Error::invalid("quorum", message));
         }
         if matches!(plan.merge, Strategy::Judge | Strategy::Synthesize) {
-            let judge = self.single(judge.unwrap_or("auto"), query, stream)?;
+            let judge = self.single(judge.unwrap_or("auto"), query, stream, None)?;
             plan.judge = Some(Box::new(judge));
         }
         let place = self.policy.schooling().place(query);
@@ -218,8 +244,15 @@ impl Catalogue {
         })
     }
 
-    /// The candidates of a name that means one answer.
-    fn single(&self, name: &str, query: &Query, stream: bool) -> Result<Plan> {
+    /// The candidates of a name that means one answer, without those that are expected to cost more than `max_cost`
+    /// dollars. What has no price costs nothing here.
+    fn single(
+        &self,
+        name: &str,
+        query: &Query,
+        stream: bool,
+        max_cost: Option<f64>,
+    ) -> Result<Plan> {
         let (cells, order) = self.resolve(name)?;
         let needs = query.needs();
         let place = self.policy.schooling().place(query);
@@ -240,10 +273,21 @@ impl Catalogue {
             let deployment = cell.deployment.load();
             let health = cell.health();
             let missing = deployment.capabilities.missing(&needs, stream);
-            let reason = missing.or(match health {
-                Health::Disabled(ref why) => Some(format!("disabled: {why}")),
-                _ => None,
-            });
+            let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
+            let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
+            let standing = outlook.standing(cell, at as u64, spot, place.row);
+            let dear = |most: &f64| standing.expected.dollars.filter(|cost| cost > most);
+            let reason = missing
+                .or(match health {
+                    Health::Disabled(ref why) => Some(format!("disabled: {why}")),
+                    _ => None,
+                })
+                .or_else(|| {
+                    let (most, cost) = max_cost.and_then(|most| Some((most, dear(&most)?)))?;
+                    Some(format!(
+                        "is expected to cost ${cost:.6}, max_cost is ${most}"
+                    ))
+                });
             if let Some(reason) = reason {
                 excluded.push(Excluded {
                     deployment: deployment.id.clone(),
@@ -251,9 +295,6 @@ impl Catalogue {
                 });
                 continue;
             }
-            let at = self.by_id.get(&deployment.id).copied().unwrap_or(0);
-            let spot = spots.get(at).copied().unwrap_or(IGNORANCE);
-            let standing = outlook.standing(cell, at as u64, spot, place.row);
             let inherited = outlook.derived.pool.inherited(at);
             candidates.push(Candidate {
                 inherited: (inherited > 0.0).then_some(inherited),

@@ -222,6 +222,8 @@ pub(crate) struct DeploymentMeters {
     attempts: Outcomes,
     seconds: Histogram,
     tokens: [Histogram; 2],
+    /// Only of who has a price.
+    cost: OnceLock<Gauge>,
 }
 
 impl DeploymentMeters {
@@ -242,6 +244,7 @@ impl DeploymentMeters {
             attempts: Outcomes::default(),
             seconds: histogram!(OPERATION_SECONDS, labels.iter()),
             tokens,
+            cost: OnceLock::new(),
         }
     }
 
@@ -258,13 +261,18 @@ impl DeploymentMeters {
         );
     }
 
-    /// What a successful call took and used.
-    pub fn succeeded(&self, took: Duration, usage: Option<Usage>) {
+    /// What a successful call took and used, and its dollars, where they are known.
+    pub fn succeeded(&self, took: Duration, usage: Option<Usage>, cost: Option<f64>) {
         self.seconds.record(took.as_secs_f64());
         if let Some(usage) = usage {
             let [input, output] = &self.tokens;
             input.record(f64::from(usage.input));
             output.record(f64::from(usage.output));
+        }
+        if let Some(cost) = cost {
+            // Counters of the facade are whole numbers, so this is a gauge that only grows.
+            let gauge = || gauge!(COST, "deployment" => self.id.clone());
+            self.cost.get_or_init(gauge).increment(cost);
         }
     }
 }
@@ -292,11 +300,6 @@ pub fn retried() {
 /// One hedge.
 pub fn hedged() {
     counter!(HEDGES).increment(1);
-}
-
-/// A cost was incurred. Counters of the facade are whole numbers, so this is a gauge that only grows.
-pub fn cost(deployment: &str, dollars: f64) {
-    gauge!(COST, "deployment" => deployment.to_owned()).increment(dollars);
 }
 
 /// An ensemble agreed to this share.
