@@ -266,7 +266,9 @@ async fn a_refused_credential_disables_the_deployment_until_a_reload() {
         (502, "auth"),
         "our credential, not the caller's"
     );
-    world.chat("east/m1", "?").await;
+    let second = world.chat("east/m1", "?").await;
+    assert_eq!((second.status, second.kind().as_str()), (502, "auth"));
+    assert!(second.body.contains("until a reload"), "{}", second.body);
     assert_eq!(providers[0].calls(), 1);
     assert_eq!(world.deployment("east/m1")["state"], "disabled");
     world

@@ -11,6 +11,8 @@ use crate::id::{DecisionId, DeploymentId};
 
 /// Decisions remembered.
 const MOST: usize = 2_048;
+/// Bytes of their questions and answers.
+const MOST_BYTES: usize = 4 << 20;
 /// Longer answers are not kept, in bytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -25,6 +27,18 @@ pub struct Answers {
     pub said: Vec<(DeploymentId, Option<String>)>,
 }
 
+impl Answers {
+    fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        length(&self.question)
+            + self
+                .said
+                .iter()
+                .map(|(_, text)| length(text))
+                .sum::<usize>()
+    }
+}
+
 /// A bounded memory of answers.
 #[derive(Default)]
 pub struct Recent(Mutex<Memory>);
@@ -33,6 +47,7 @@ pub struct Recent(Mutex<Memory>);
 struct Memory {
     known: HashMap<DecisionId, Arc<Answers>>,
     order: VecDeque<DecisionId>,
+    bytes: usize,
 }
 
 impl Recent {
@@ -52,13 +67,18 @@ impl Recent {
             form,
             said: said.collect(),
         });
-        let mut memory = self.0.lock();
-        if memory.known.insert(decision.clone(), answers).is_none() {
-            memory.order.push_back(decision.clone());
+        let memory = &mut *self.0.lock();
+        memory.bytes += answers.bytes();
+        match memory.known.insert(decision.clone(), answers) {
+            None => memory.order.push_back(decision.clone()),
+            Some(before) => memory.bytes -= before.bytes(),
         }
-        while memory.order.len() > MOST {
-            if let Some(old) = memory.order.pop_front() {
-                memory.known.remove(&old);
+        while memory.order.len() > MOST || memory.bytes > MOST_BYTES {
+            let Some(old) = memory.order.pop_front() else {
+                return;
+            };
+            if let Some(old) = memory.known.remove(&old) {
+                memory.bytes -= old.bytes();
             }
         }
     }
@@ -89,5 +109,24 @@ mod tests {
         let last = recent.get(&DecisionId::from("1")).unwrap();
         assert_eq!(last.said[0].1.as_deref(), Some("yes"));
         assert_eq!(last.said[1].1, None);
+    }
+
+    #[test]
+    fn so_many_bytes_are_kept_and_no_more() {
+        let recent = Recent::default();
+        let long = "x".repeat(LONGEST);
+        let fit = MOST_BYTES / (2 * LONGEST);
+        for at in (0..=fit).chain([fit]) {
+            let id = DecisionId::from(at.to_string());
+            recent.keep(
+                &id,
+                &long,
+                Form::FREE,
+                [("a/x".into(), Some(long.as_str()))],
+            );
+        }
+        assert!(recent.get(&DecisionId::from("0")).is_none());
+        assert!(recent.get(&DecisionId::from("1")).is_some());
+        assert_eq!(recent.0.lock().bytes, MOST_BYTES);
     }
 }

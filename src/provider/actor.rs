@@ -216,7 +216,9 @@ impl ProviderActor {
     fn grant(&self, place: Place, tokens: u32, want: Want, state: &mut State) -> Result<Guard> {
         let now = self.cell.now();
         if let Some(why) = &state.known.disabled {
-            return Err(Error::new(ErrorKind::Auth, format!("disabled: {why}")));
+            // Our credential was refused, not the caller's.
+            let message = format!("disabled until a reload: {why}");
+            return Err(Error::new(ErrorKind::Auth, message).with_upstream(401, &[]));
         }
         let rest = state.known.cooldown.remaining(now);
         if !rest.is_zero() {

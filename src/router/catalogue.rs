@@ -279,7 +279,7 @@ impl Catalogue {
             let dear = |most: &f64| standing.expected.dollars.filter(|cost| cost > most);
             let reason = missing
                 .or(match health {
-                    Health::Disabled(ref why) => Some(format!("disabled: {why}")),
+                    Health::Disabled(ref why) => Some(format!("disabled until a reload: {why}")),
                     _ => None,
                 })
                 .or_else(|| {
@@ -584,19 +584,14 @@ fn nobody(name: &str, excluded: &[Excluded]) -> Error {
         .take(8)
         .map(|one| format!("{} {}", one.deployment, one.reason))
         .collect();
-    let kind = if excluded
-        .iter()
-        .all(|one| one.reason.starts_with("disabled"))
-    {
-        ErrorKind::Auth
-    } else {
-        ErrorKind::Unsupported
-    };
-    Error::new(
-        kind,
-        format!(
-            "nobody behind '{name}' can serve this query: {}",
-            reasons.join("; ")
-        ),
-    )
+    let message = format!(
+        "nobody behind '{name}' can serve this query: {}",
+        reasons.join("; ")
+    );
+    let disabled = |one: &Excluded| one.reason.starts_with("disabled");
+    if excluded.iter().all(disabled) {
+        // Our credentials were refused, not the caller's.
+        return Error::new(ErrorKind::Auth, message).with_upstream(401, &[]);
+    }
+    Error::new(ErrorKind::Unsupported, message)
 }
