@@ -109,6 +109,7 @@ impl DispatcherActor {
                     }
                 } else {
                     state.tickets.insert(knock, ticket);
+                    self.expect(ticket, deadline);
                 }
                 if let Some((_, waiter)) = displaced {
                     state.tickets.remove(&waiter.knock);
@@ -154,6 +155,18 @@ impl DispatcherActor {
         let wait = Duration::from_secs_f64(wait);
         (wait > deadline.saturating_duration_since(Instant::now()))
             .then(|| wait.clamp(Duration::from_secs(1), Duration::from_secs(60)))
+    }
+
+    /// Has an entry go last once less time is left to it than twice what queries usually take, though never before half
+    /// its own time is over: it may be a short one.
+    fn expect(&self, ticket: u64, deadline: Instant) {
+        let Some(held) = self.desk.usually_held() else {
+            return;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let late = left.saturating_sub(Duration::from_secs_f64(2.0 * held));
+        let at = self.desk.now() + late.max(left / 2);
+        self.desk.queue().late_from(ticket, at);
     }
 
     /// How long until a place is free, roughly.

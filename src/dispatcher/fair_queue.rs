@@ -8,22 +8,25 @@
 //!   Shreedhar and Varghese, 1995), and a user's own entries go in the order in which they joined the
 //!   lane. A user who holds `per_user` permits has no turn and costs the others nothing; on its next
 //!   release it joins the end of the ring, as a user does who had nothing waiting.
+//! - An entry that can hardly end in time any more ([`FairQueue::late_from`]) goes behind all lanes, so that under
+//!   overload places go to those who can. Serving the newest first does as much for deadlines, and no more, at the
+//!   price of the order of a user's own entries; the simulation in `tests` compares the two.
 //! - A full queue drops from its longest flow (McKenney's stochastic fairness queueing, 1990, gives the
 //!   idea). Let the greediest be the user with most entries waiting, all lanes counted; of several, one
 //!   with a batch entry, then whoever has been so for longest. The newcomer displaces the last entry to
-//!   have joined the lowest lane the greediest occupies, the one that would be served last, if the
+//!   have joined the lowest lane the greediest occupies (late ones first), the one that would be served last, if the
 //!   newcomer's user would still have fewer waiting than the greediest has now. Besides, an urgent
 //!   newcomer displaces a batch entry of one of the greediest, its own user's first if that is one of
 //!   them. All others are refused.
 //!
-//! Every operation is O(1) amortised, but for [`FairQueue::reconfigure`] and [`FairQueue::drain`], which
-//! visit what waits. Nothing is kept of an entry that left or of a user with neither permits nor entries.
+//! Every operation is O(1) amortised, but for a logarithm where entries become late, and for
+//! [`FairQueue::reconfigure`] and [`FairQueue::drain`], which visit what waits. Nothing is kept of an entry that left or of a user with neither permits nor entries.
 
 mod chain;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -38,6 +41,10 @@ pub const MAX_QUEUE: usize = 100_000;
 
 const URGENT: usize = 0;
 const BATCH: usize = LANES - 1;
+/// Behind all lanes: who can hardly make it.
+const LATE: usize = LANES;
+/// How many levels entries wait at.
+const LEVELS: usize = LANES + 1;
 
 /// What admission allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +114,15 @@ pub struct FairQueue<K, T> {
     in_use: u32,
     users: HashMap<K, User>,
     entries: HashMap<u64, Entry<K, T>>,
-    /// Per lane, the users whose turn comes: those with an entry there and a permit to spare.
-    rings: [Chain<K>; LANES],
-    /// Per lane, every entry, the one longest in the lane first.
-    ages: [Chain<u64>; LANES],
-    /// At index n, the users with n entries waiting: first those with none in the batch lane, then
+    /// Per level, the users whose turn comes: those with an entry there and a permit to spare.
+    rings: [Chain<K>; LEVELS],
+    /// Per level, every entry, the one longest there first.
+    ages: [Chain<u64>; LEVELS],
+    /// When entries become late, the next first.
+    lateness: BTreeSet<(Duration, u64)>,
+    /// Late entries by the lane they were submitted to.
+    late: [usize; LANES],
+    /// At index n, the users with n entries waiting: first those with none that is late or in the batch lane, then
     /// those with one. The last index is never empty: there are the greediest.
     by_waiting: Vec<[Chain<K>; 2]>,
 }
@@ -119,7 +130,7 @@ pub struct FairQueue<K, T> {
 #[derive(Debug, Default)]
 struct User {
     in_use: u32,
-    flows: [Chain<u64>; LANES],
+    flows: [Chain<u64>; LEVELS],
     /// Where it stands in `by_waiting`, if anywhere.
     rank: Option<(usize, usize)>,
 }
@@ -129,8 +140,10 @@ impl User {
         self.flows.iter().map(Chain::len).sum()
     }
 
-    fn last_in(&self, lane: usize) -> Option<u64> {
-        self.flows[lane].back().copied()
+    /// The last entry of its lowest level, if that is `highest` or lower.
+    fn last(&self, highest: usize) -> Option<u64> {
+        let levels = self.flows[highest..].iter();
+        levels.rev().find_map(|flow| flow.back().copied())
     }
 }
 
@@ -142,6 +155,7 @@ struct Entry<K, T> {
     lane: usize,
     /// When it joined `lane`.
     since: Duration,
+    late_from: Option<Duration>,
     item: T,
 }
 
@@ -157,6 +171,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             entries: HashMap::new(),
             rings: Default::default(),
             ages: Default::default(),
+            lateness: BTreeSet::new(),
+            late: [0; LANES],
             by_waiting: Vec::new(),
         }
     }
@@ -184,6 +200,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             submitted_at: self.now,
             lane,
             since: self.now,
+            late_from: None,
             item,
         };
         self.entries.insert(ticket, entry);
@@ -191,6 +208,16 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.users.entry(user.clone()).or_default().flows[lane].push(ticket);
         self.arrange(&user);
         Submitted::Queued { ticket, displaced }
+    }
+
+    /// From `at` on, an entry that still waits goes behind all lanes, however long it has waited.
+    pub fn late_from(&mut self, ticket: u64, at: Duration) {
+        if let Some(entry) = self.entries.get_mut(&ticket).filter(|one| one.lane != LATE) {
+            if let Some(before) = entry.late_from.replace(at) {
+                self.lateness.remove(&(before, ticket));
+            }
+            self.lateness.insert((at, ticket));
+        }
     }
 
     /// Gives `user` a permit if it would not have to wait for it.
@@ -284,9 +311,10 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.users.get(user).map_or(0, |state| state.in_use)
     }
 
-    /// Entries that wait in `lane`, those that aged into it included.
+    /// Entries that wait in `lane`, those that aged into it included, and those that became late there.
     pub fn depth(&self, lane: usize) -> usize {
-        self.ages.get(lane).map_or(0, Chain::len)
+        let late = self.late.get(lane);
+        late.map_or(0, |late| late + self.ages[lane].len())
     }
 
     /// What surely goes before the last entry of `user` in `lane`: so many of its own, and one each of so many others.
@@ -313,10 +341,26 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             .filter_map(|ticket| self.entries.get(ticket))
     }
 
-    /// Moves up what has waited its time. The lowest lane first, since after a long silence an entry may
-    /// be due twice.
+    /// Moves down what has become late, and up what has waited its time. The lowest lane first, since after a long
+    /// silence an entry may be due twice.
     fn age(&mut self, now: Duration) {
         self.now = self.now.max(now);
+        while let Some(&(at, ticket)) = self.lateness.first()
+            && at <= self.now
+        {
+            if let Some(mut entry) = self.take(ticket) {
+                let user = entry.user.clone();
+                entry.lane = LATE;
+                entry.late_from = None;
+                self.late[entry.submitted_to] += 1;
+                self.entries.insert(ticket, entry);
+                self.ages[LATE].push(ticket);
+                if let Some(state) = self.users.get_mut(&user) {
+                    state.flows[LATE].push(ticket);
+                }
+                self.arrange(&user);
+            }
+        }
         for lane in (1..LANES).rev() {
             while let Some(&ticket) = self.ages[lane].front() {
                 let youngest = self.ages[lane - 1]
@@ -351,7 +395,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         let own = self.users.get(user);
         let waiting = own.map_or(0, User::waiting);
         if lane == URGENT && waiting == most {
-            let own_batch = own.and_then(|state| state.last_in(BATCH));
+            let own_batch = own.and_then(|state| state.last(BATCH));
             if own_batch.is_some() {
                 return own_batch;
             }
@@ -361,15 +405,21 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             .users
             .get(with_batch.front().or(without_batch.front())?)?;
         if waiting + 1 < most {
-            return (0..LANES).rev().find_map(|lane| greediest.last_in(lane));
+            return greediest.last(URGENT);
         }
-        greediest.last_in(BATCH).filter(|_| lane == URGENT)
+        greediest.last(BATCH).filter(|_| lane == URGENT)
     }
 
     /// Takes an entry out; [`Self::arrange`] must follow.
     fn take(&mut self, ticket: u64) -> Option<Entry<K, T>> {
         let entry = self.entries.remove(&ticket)?;
         self.ages[entry.lane].remove(&ticket);
+        if entry.lane == LATE {
+            self.late[entry.submitted_to] -= 1;
+        }
+        if let Some(at) = entry.late_from {
+            self.lateness.remove(&(at, ticket));
+        }
         if let Some(state) = self.users.get_mut(&entry.user) {
             state.flows[entry.lane].remove(&ticket);
         }
@@ -391,7 +441,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             }
         }
         let waiting = state.waiting();
-        let rank = (waiting > 0).then(|| (waiting, usize::from(!state.flows[BATCH].is_empty())));
+        let rank = (waiting > 0).then(|| (waiting, usize::from(state.last(BATCH).is_some())));
         let former = std::mem::replace(&mut state.rank, rank);
         if state.in_use == 0 && waiting == 0 {
             self.users.remove(user);

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -171,6 +171,150 @@ fn an_urgent_newcomer_displaces_a_batch_entry_of_its_own_or_of_an_equal() {
     assert_eq!(submit(&mut queue, 1, 0, 6), Submitted::Refused(6));
 }
 
+fn ticket(submitted: Submitted<u64>) -> u64 {
+    match submitted {
+        Submitted::Queued { ticket, .. } => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_can_hardly_make_it_goes_last_and_is_the_first_to_leave_a_full_queue() {
+    let mut queue = Queue::new(limits(9, 1, 4));
+    submit(&mut queue, 9, 0, 0);
+    for (user, lane, item) in [(1, 0, 1), (1, 1, 2), (2, 2, 3), (1, 1, 4)] {
+        let ticket = ticket(submit(&mut queue, user, lane, item));
+        if item < 3 {
+            queue.late_from(ticket, secs(item));
+        }
+    }
+    assert_eq!(queue.next(secs(2)), None);
+    let depths = |queue: &Queue| [queue.depth(0), queue.depth(1), queue.depth(2)];
+    assert_eq!(depths(&queue), [1, 2, 1]);
+    let newcomer = queue.submit(3, 1, secs(2), 5);
+    let left = matches!(
+        newcomer,
+        Submitted::Queued {
+            displaced: Some((_, 2)),
+            ..
+        }
+    );
+    assert!(left, "{newcomer:?}");
+    let mut order = Vec::new();
+    let mut holder = 9;
+    for _ in 0..4 {
+        queue.release(&holder);
+        let next = queue.next(secs(2)).unwrap();
+        holder = next.user;
+        order.push((next.item, next.lane));
+    }
+    assert_eq!(order, [(4, 1), (5, 1), (3, 2), (1, 0)]);
+    assert_eq!(depths(&queue), [0, 0, 0]);
+    assert!(queue.lateness.is_empty());
+}
+
+/// Whom a place goes to.
+#[derive(Clone, Copy)]
+enum Order {
+    FirstCome,
+    NewestFirst,
+    LateLast,
+}
+
+/// The share of deadlines met where 30 queries a second come to 20 places, are worked on for 0.5 to 1.5 s, and cut off
+/// at their deadlines of 2.5 to 7.5 s.
+fn met(order: Order) -> f64 {
+    const PLACES: u32 = 20;
+    let mut random = 1u64;
+    let mut uniform = |low: f64, high: f64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        low + (high - low) * (random >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut queue = FairQueue::<u8, usize>::new(limits(PLACES, PLACES, usize::MAX));
+    let mut newest: Vec<usize> = Vec::new();
+    let (mut queries, mut tickets) = (Vec::new(), HashMap::new());
+    // When permits come back, and whose.
+    let mut ends = BTreeSet::new();
+    let (mut in_time, mut arrival, mut free) = (0, 0.0, PLACES);
+    let nanos = Duration::from_secs_f64;
+    while queries.len() < 6000 || !ends.is_empty() {
+        let arrives =
+            queries.len() < 6000 && ends.first().is_none_or(|(at, _)| nanos(arrival) < *at);
+        let mut begun = Vec::new();
+        let now = if arrives {
+            let (now, item) = (nanos(arrival), queries.len());
+            let deadline = arrival + uniform(2.5, 7.5);
+            queries.push((nanos(deadline), nanos(uniform(0.5, 1.5))));
+            arrival += -uniform(1e-9, 1.0).ln() / 30.0;
+            match order {
+                Order::NewestFirst => newest.push(item),
+                _ => match queue.submit((item % 8) as u8, 1, now, item) {
+                    Submitted::Started(item) => begun.push(item),
+                    Submitted::Queued { ticket, .. } => {
+                        if let Order::LateLast = order {
+                            let left = nanos(deadline) - now;
+                            queue.late_from(ticket, now + (left - secs(2)).max(left / 2));
+                        }
+                        tickets.insert(item, ticket);
+                    }
+                    Submitted::Refused(_) => unreachable!("an endless queue"),
+                },
+            }
+            now
+        } else {
+            let (now, item) = ends.pop_first().unwrap();
+            match order {
+                Order::NewestFirst => free += 1,
+                _ => queue.release(&((item % 8) as u8)),
+            }
+            now
+        };
+        match order {
+            Order::NewestFirst => {
+                newest.retain(|item| queries[*item].0 > now);
+                while free > 0
+                    && let Some(item) = newest.pop()
+                {
+                    free -= 1;
+                    begun.push(item);
+                }
+            }
+            _ => {
+                tickets.retain(|item, ticket| {
+                    let waits = queries[*item].0 > now;
+                    if !waits {
+                        queue.cancel(*ticket);
+                    }
+                    waits
+                });
+                while let Some(started) = queue.next(now) {
+                    tickets.remove(&started.item);
+                    begun.push(started.item);
+                }
+            }
+        }
+        for item in begun {
+            let (deadline, takes) = queries[item];
+            in_time += usize::from(now + takes <= deadline);
+            ends.insert(((now + takes).min(deadline), item));
+        }
+    }
+    in_time as f64 / queries.len() as f64
+}
+
+#[test]
+fn under_overload_late_ones_last_meet_more_deadlines_than_first_come_and_no_fewer_than_newest_first()
+ {
+    let [first, newest, late] = [Order::FirstCome, Order::NewestFirst, Order::LateLast].map(met);
+    println!(
+        "deadlines met: first come {first:.3}, newest first {newest:.3}, late ones last {late:.3}"
+    );
+    assert!(late > first + 0.03, "{late} {first}");
+    assert!(late > newest - 0.01, "{late} {newest}");
+}
+
 #[test]
 fn a_queue_of_no_length_refuses_who_cannot_start() {
     let mut queue = Queue::new(limits(1, 1, 0));
@@ -241,6 +385,7 @@ enum Op {
     Submit {
         user: u8,
         lane: usize,
+        late: Option<u64>,
     },
     Release {
         nth: usize,
@@ -261,7 +406,8 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (0u8..5, 0..LANES).prop_map(|(user, lane)| Op::Submit { user, lane }),
+        8 => (0u8..5, 0..LANES, proptest::option::of(0u64..30))
+            .prop_map(|(user, lane, late)| Op::Submit { user, lane, late }),
         4 => any::<usize>().prop_map(|nth| Op::Release { nth }),
         2 => any::<usize>().prop_map(|nth| Op::Cancel { nth }),
         1 => (1u32..4, 1u32..8, 0usize..12, 0u64..20).prop_map(|(per_user, total, queue, aging)| {
@@ -279,6 +425,8 @@ struct Model {
     holders: Vec<u8>,
     /// Ticket to user, lane submitted to, item and time.
     waiting: BTreeMap<u64, (u8, usize, u64, Duration)>,
+    /// Ticket to when it goes last.
+    late: HashMap<u64, Duration>,
 }
 
 impl Model {
@@ -296,15 +444,25 @@ impl Model {
             .count()
     }
 
+    fn is_late(&self, ticket: u64, now: Duration) -> bool {
+        self.late.get(&ticket).is_some_and(|at| *at <= now)
+    }
+
     /// Runs `next` to its end; what it starts must be allowed, known and in order.
     fn settle(&mut self, queue: &mut Queue, limits: &Limits, now: Duration) {
         while let Some(next) = queue.next(now) {
             let entry = self.waiting.remove(&next.ticket).expect("it was waiting");
             assert_eq!(entry, (next.user, next.lane, next.item, now - next.waited));
-            let older = self.waiting.iter().find(|(ticket, other)| {
-                **ticket < next.ticket && (other.0, other.1) == (next.user, next.lane)
+            let late = self.is_late(next.ticket, now);
+            let overtaken = self.waiting.iter().find(|(ticket, other)| {
+                let before = if late {
+                    self.held_by(other.0) < limits.per_user
+                } else {
+                    **ticket < next.ticket && (other.0, other.1) == (next.user, next.lane)
+                };
+                before && !self.is_late(**ticket, now)
             });
-            assert_eq!(older, None, "overtaken by {next:?}");
+            assert_eq!(overtaken, None, "overtaken by {next:?}");
             self.holders.push(next.user);
             assert!(self.held_by(next.user) <= limits.per_user);
             assert!(self.holders.len() as u32 <= limits.total);
@@ -355,7 +513,7 @@ proptest! {
         let mut now = secs(0);
         for op in ops {
             match op {
-                Op::Submit { user, lane } => {
+                Op::Submit { user, lane, late } => {
                     let item = model.submitted;
                     model.submitted += 1;
                     let full = model.waiting.len() >= limits.queue;
@@ -372,17 +530,22 @@ proptest! {
                             if let Some((ticket, item)) = displaced {
                                 let victim = model.waiting.remove(&ticket).expect("it was waiting");
                                 prop_assert_eq!(victim.2, item);
-                                prop_assert!(mine + 1 < most || (lane == 0 && victim.1 == 2));
+                                let expendable = victim.1 == BATCH || model.is_late(ticket, now);
+                                prop_assert!(mine + 1 < most || (lane == URGENT && expendable));
                                 model.gone += 1;
                             }
                             prop_assert!(model.waiting.insert(ticket, (user, lane, item, now)).is_none());
+                            if let Some(late) = late {
+                                queue.late_from(ticket, now + secs(late));
+                                model.late.insert(ticket, now + secs(late));
+                            }
                         }
                         Submitted::Refused(same) => {
                             prop_assert_eq!(same, item);
                             prop_assert!(full && mine + 1 >= most);
                             let batch_of_greediest = (0..5).any(|user| {
                                 model.waiting_of(user) == most && queue.users.get(&user).is_some_and(
-                                    |state| !state.flows[BATCH].is_empty(),
+                                    |state| state.last(BATCH).is_some(),
                                 )
                             });
                             prop_assert!(most == 0 || lane != URGENT || !batch_of_greediest);
