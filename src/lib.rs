@@ -19,8 +19,8 @@
 //! - [`learner`]: what is learned of several deployments together: the worth of votes, experiments.
 //! - [`ledger`]: decisions and learned state, durable, off the answer's path.
 //!
-//! What they stand on: [`supervisor`] (the tree that restarts what dies), [`resilience`] and [`learning`]
-//! (automata and estimators, pure), [`wire`] (formats that clients and providers share), [`config`],
+//! What they stand on: [`supervisor`] (the tree that restarts what dies), [`resilience`], [`fair_queue`] and
+//! [`learning`] (automata and estimators, pure), [`wire`] (formats that clients and providers share), [`config`],
 //! [`models`] (weights of local models) and [`telemetry`] (every metric and span name).
 //!
 //! Beside the way: [`eval`] replays recorded answers through all of it and measures what comes out.
@@ -45,6 +45,7 @@ pub mod ensembler;
 pub mod error;
 pub mod eval;
 pub mod executor;
+pub mod fair_queue;
 pub mod gateway;
 pub mod id;
 pub mod learner;

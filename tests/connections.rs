@@ -89,8 +89,13 @@ impl Server {
             let takes = self.takes;
             tokio::spawn(async move {
                 let mut body = request.into_body();
+                let mut asked = Vec::new();
                 while let Some(Ok(data)) = body.data().await {
+                    asked.extend_from_slice(&data);
                     let _ = body.flow_control().release_capacity(data.len());
+                }
+                if String::from_utf8_lossy(&asked).contains(ENDLESS) {
+                    return endless(respond).await;
                 }
                 sleep(takes).await;
                 let head = http::Response::builder().header("content-type", "application/json");
@@ -99,6 +104,30 @@ impl Server {
                     let _ = send.send_data(answer().into(), true);
                 }
             });
+        }
+    }
+}
+
+/// A question whose answer never ends.
+const ENDLESS: &str = "all of it";
+
+/// Streams as fast as it is let.
+async fn endless(mut respond: h2::server::SendResponse<Bytes>) {
+    let head = http::Response::builder().header("content-type", "text/event-stream");
+    let Ok(mut send) = respond.send_response(head.body(()).unwrap(), false) else {
+        return;
+    };
+    let delta = json!({ "content": "more ".repeat(1000) });
+    let event = json!({ "choices": [{ "index": 0, "delta": delta }] });
+    let event = Bytes::from(format!("data: {event}\n\n"));
+    loop {
+        send.reserve_capacity(event.len());
+        while send.capacity() < event.len() {
+            let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+            let Some(Ok(_)) = room else { return };
+        }
+        if send.send_data(event.clone(), false).is_err() {
+            return;
         }
     }
 }
@@ -160,6 +189,28 @@ async fn connections_that_are_told_goodbye_are_replaced_and_nobody_notices() {
     });
     join_all(clients).await;
     assert!(server.connections.load(Ordering::Relaxed) > 20);
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_answer_holds_up_nobody_else_on_the_same_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::new(100, usize::MAX, Duration::ZERO);
+    let daemon = daemon(dir.path(), &server).await;
+    well(&daemon).await;
+    let mut client = TcpStream::connect(daemon.http).await.unwrap();
+    let asks = support::chat_stream("up/m", ENDLESS).to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        asks.len()
+    );
+    client.write_all((head + &asks).as_bytes()).await.unwrap();
+    // Long enough to fill all that lies between.
+    for _ in 0..30 {
+        sleep(Duration::from_millis(100)).await;
+        let answered = tokio::time::timeout(Duration::from_secs(5), well(&daemon));
+        answered.await.expect("held up by who does not read");
+    }
+    assert_eq!(server.connections.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -285,6 +285,67 @@ async fn a_refused_credential_disables_the_deployment_until_a_reload() {
 }
 
 #[tokio::test]
+async fn one_users_short_deadlines_open_no_breaker_for_the_others() {
+    let quick = json!({ "answer": "a b c", "chunks": 3 });
+    let (world, providers) = World::scripted("", &[("east/m1", quick)]).await;
+    for _ in 0..25 {
+        let request = chat_stream("east/m1", "?");
+        assert_eq!(
+            world
+                .post("/v1/chat/completions", &request)
+                .await
+                .streamed(),
+            "a b c"
+        );
+    }
+    let slower = json!({ "answer": "a b c", "chunks": 3, "latency_ms": 600 });
+    providers[0].set_script(slower).unwrap();
+    let mut impatient = chat_stream("east/m1", "?");
+    impatient["user"] = "mallory".into();
+    impatient["quorate"] = json!({ "deadline_ms": 550 });
+    let ask = async |_| world.post("/v1/chat/completions", &impatient).await.status;
+    for _ in 0..5 {
+        let statuses = futures_util::future::join_all((0..3).map(ask)).await;
+        assert!(statuses.iter().all(|status| *status == 504), "{statuses:?}");
+    }
+    let patient = world
+        .post("/v1/chat/completions", &chat_stream("east/m1", "?"))
+        .await;
+    assert_eq!(patient.streamed(), "a b c");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_at_a_deployment_does_so_by_lane_and_user() {
+    let toml = "[admission]\nper_user = 60\ntotal = 60\n";
+    let east = "[[providers]]\nname = \"east\"\nkind = \"scripted\"\nmodels = [{ name = \"m1\", max_in_flight = 1 }]\nscript = { latency_ms = 40 }\n";
+    let world = World::start(&format!("{toml}{east}"), Vec::new()).await;
+    let mut rpc = world.rpc().await;
+    let mut knock = async |id: u64, user: &str, lane: &str| {
+        let mut request = chat("east/m1", "?");
+        request["user"] = user.into();
+        request["quorate"] = json!({ "lane": lane });
+        let before = world.in_use();
+        rpc.request(id, "ask", &request).await;
+        world.until("it is in", async |w| w.in_use() > before).await;
+    };
+    // The kernel says who is on the socket, so all of these are one user.
+    for (id, lane) in [
+        (0, "batch"),
+        (1, "batch"),
+        (2, "batch"),
+        (3, "normal"),
+        (4, "urgent"),
+    ] {
+        knock(id, "alice", lane).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        order.push(rpc.next().await.unwrap()["id"].as_u64().unwrap());
+    }
+    assert_eq!(order, [0, 4, 3, 1, 2]);
+}
+
+#[tokio::test]
 async fn a_burst_against_a_limit_in_flight_waits_its_turn() {
     let toml = "[admission]\nper_user = 60\ntotal = 60\n";
     let east = "[[providers]]\nname = \"east\"\nkind = \"scripted\"\nmodels = [{ name = \"m1\", max_in_flight = 5 }]\nscript = { latency_ms = 20 }\n";

@@ -216,6 +216,35 @@ async fn after_the_dispatcher_itself_died() {
     world.until_all_returned().await;
 }
 
+/// A provider that never has nothing to say.
+struct Talker;
+
+impl Provider for Talker {
+    fn call(&self, _: Call) -> BoxFuture<'static, quorate::Result<Outcome>> {
+        let deltas = futures_util::stream::repeat_with(|| Ok(quorate::Delta::text("and ")));
+        Box::pin(async move { Ok(Outcome::Stream(deltas.boxed())) })
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_always_has_more_ends_at_its_deadline_all_the_same() {
+    let talker: Arc<dyn Provider> = Arc::new(Talker);
+    let world = World::start("", vec![(deployment("east/m1"), talker)]).await;
+    let mut request = support::chat_stream("east/m1", "?");
+    request["quorate"] = json!({ "deadline_ms": 300 });
+    let reply = tokio::time::timeout(
+        Duration::from_secs(20),
+        world.post("/v1/chat/completions", &request),
+    );
+    let events = reply.await.expect("it ends").events();
+    assert!(
+        events.last().unwrap().contains("deadline"),
+        "{:?}",
+        events.last()
+    );
+    world.until_all_returned().await;
+}
+
 /// A provider that does what each query's text says.
 struct Moody;
 

@@ -13,9 +13,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::fair_queue::{LANES, Limits, Submitted};
 use super::permit::{Desk, Permit};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fair_queue::{LANES, Limits, Submitted};
 use crate::id::UserId;
 use crate::query::Lane;
 use crate::supervisor::{Address, ChildSpec, Heartbeat};
@@ -145,14 +145,8 @@ impl DispatcherActor {
     /// How long the last entry of `user` waits at least, if that is past its deadline: it is told at once, and does
     /// not take the turn of one that can make it.
     fn hopeless(&self, user: &UserId, lane: usize, deadline: Instant) -> Option<Duration> {
-        let held = self.desk.usually_held()?;
-        let (limits, (own, others)) = {
-            let queue = self.desk.queue();
-            (queue.limits(), queue.before_last(user, lane))
-        };
-        let turns = |before: usize, places: u32| before as f64 / f64::from(places.max(1));
-        let wait = turns(own, limits.per_user).max(turns(own + others, limits.total)) * held;
-        let wait = Duration::from_secs_f64(wait);
+        let held = Duration::from_secs_f64(self.desk.usually_held()?);
+        let wait = self.desk.queue().least_wait(user, lane, held);
         (wait > deadline.saturating_duration_since(Instant::now()))
             .then(|| wait.clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }

@@ -2,11 +2,10 @@
 //!
 //! - [`Dispatcher`]: the handle a query knocks at; it yields a [`Permit`], or says at once why not.
 //! - `actor`: the actor that serves those who must wait.
-//! - [`fair_queue`]: the automaton that decides, pure.
+//! - [`fair_queue`]: the automaton that decides, pure, and a room of its own.
 //! - `permit`: the guard that returns its place however the query ends, and the desk that gives it out.
 
 mod actor;
-pub mod fair_queue;
 mod permit;
 
 use std::sync::Arc;
@@ -17,13 +16,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fair_queue;
 use crate::id::UserId;
 use crate::query::Lane;
 use crate::supervisor::{Address, ChildSpec};
 use crate::telemetry;
 
+pub use crate::fair_queue::Limits;
 pub use actor::Occupancy;
-pub use fair_queue::Limits;
 pub use permit::Permit;
 
 use actor::{Message, Waiter};

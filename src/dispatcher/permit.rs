@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::actor::{Message, Occupancy, Waiter};
-use super::fair_queue::{FairQueue, Limits};
+use crate::fair_queue::{FairQueue, Limits};
 use crate::id::UserId;
 use crate::supervisor::Address;
 
@@ -22,12 +22,13 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let held = self.since.elapsed().as_secs_f64();
+        let held = self.since.elapsed();
         let someone_waits = {
             let mut queue = self.desk.queue();
-            queue.release(&self.user);
+            queue.release_after(&self.user, held);
             queue.waiting() > 0
         };
+        let held = held.as_secs_f64();
         let before = self.desk.held();
         let mean = before + 0.05 * (held - before);
         self.desk.0.held.store(mean.to_bits(), Ordering::Relaxed);

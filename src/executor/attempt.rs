@@ -55,8 +55,8 @@ const EVIDENCE: f64 = 20.0;
 const PATIENCE: f64 = 3.0;
 /// Nobody is given up sooner than this: streamed, and whole, where the length of the answer counts too.
 const IMPATIENT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
-/// An attempt cut by the query's own deadline counts against the deployment from this silence on, while
-/// nothing is learned; otherwise short deadlines would hide a deployment that hangs.
+/// An attempt cut by the query's own deadline counts against the deployment from this silence on; otherwise short
+/// deadlines would hide a deployment that hangs. Not from less: a deadline is whatever one caller likes.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 
 /// What an upstream may send before it says anything.
@@ -87,9 +87,9 @@ pub(super) fn patience(
 /// After how long a silence a call that the query's own deadline cuts counts against the deployment.
 fn suspicious(patience: Duration, latency: &Latency) -> Duration {
     if latency.ttft.evidence() >= EVIDENCE || latency.total.evidence() >= EVIDENCE {
-        patience / 2
+        SUSPICIOUS.max(patience / 2)
     } else {
-        SUSPICIOUS.min(patience)
+        SUSPICIOUS
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn attempt(
         let tokens = query
             .estimated_input_tokens()
             .saturating_add(query.params.max_tokens.unwrap_or(EXPECTED_OUTPUT));
-        let mut guard = cell.admit(tokens, want, deadline).await?;
+        let mut guard = cell.admit(query, tokens, want, deadline).await?;
         let (patience, suspicious) = {
             let snapshot = cell.snapshot.load();
             let latency = &snapshot.latency;

@@ -28,7 +28,7 @@ pub(super) struct Live {
     usage: Option<Usage>,
     choices: Open,
     span: tracing::Span,
-    /// Since when nothing has come although somebody listens.
+    /// Since when nothing has come although somebody listens, or since when the answer has been finished.
     waiting: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
@@ -102,6 +102,17 @@ impl Live {
         }
     }
 
+    /// What ends the stream whether or not more is there: the deadline, or enough after its finish.
+    fn overdue(&self) -> Option<Error> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Some(Error::deadline("the answer was being streamed"));
+        }
+        let finished = self.choices.are_finished();
+        let since = self.waiting.filter(|_| finished)?;
+        (now >= since + GRACE.min(self.idle)).then(truncated)
+    }
+
     /// What ends a silence that has lasted too long; none, and a wake-up to come, while it has not.
     fn silence(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let now = Instant::now();
@@ -167,12 +178,20 @@ impl Stream for Live {
         if let Some(delta) = this.opening.pop_front() {
             return Poll::Ready(Some(Ok(this.seen(delta))));
         }
+        if let Some(error) = this.overdue() {
+            return Poll::Ready(this.end(error).map(Err));
+        }
         let rest = &mut this.rest;
         let polled = catch_unwind(AssertUnwindSafe(|| rest.poll_next_unpin(cx)));
         let error = match polled {
             Ok(Poll::Ready(Some(Ok(delta)))) => {
-                this.waiting = None;
-                return Poll::Ready(Some(Ok(this.seen(delta))));
+                let delta = this.seen(delta);
+                this.waiting = if this.choices.are_finished() {
+                    this.waiting.or_else(|| Some(Instant::now()))
+                } else {
+                    None
+                };
+                return Poll::Ready(Some(Ok(delta)));
             }
             Ok(Poll::Ready(Some(Err(error)))) => error,
             Ok(Poll::Ready(None)) => truncated(),

@@ -109,7 +109,7 @@ pub(super) async fn stream(inner: &Arc<Inner>, query: Query) -> Result<Streaming
         failure: None,
         report,
         record: Some(record),
-        _permit: permit,
+        permit: Some(permit),
         cell,
         asked,
         finish: None,
@@ -341,7 +341,8 @@ struct Running {
     failure: Option<Error>,
     report: Report,
     record: Option<Record>,
-    _permit: Permit,
+    /// Until the end, whenever the last of it is read.
+    permit: Option<Permit>,
     cell: Option<Arc<Cell>>,
     asked: Option<Asked>,
     finish: Option<FinishReason>,
@@ -425,6 +426,7 @@ impl Running {
 
     /// The error, after what was held back, which came before it.
     fn fail(&mut self, error: Error) -> Result<Delta> {
+        self.permit = None;
         if let Some(record) = self.record.take() {
             record.failed(&error);
         }
@@ -439,6 +441,7 @@ impl Running {
 
     /// The last delta, which carries the report.
     fn finish(&mut self, mut record: Record) -> Delta {
+        self.permit = None;
         record.said(&self.said);
         self.learn(&mut record);
         record.succeeded();
@@ -457,9 +460,13 @@ impl Stream for Running {
             if let Some(error) = this.failure.take() {
                 return Poll::Ready(Some(Err(error)));
             }
-            if this.record.is_none() {
+            let Some(record) = &this.record else {
                 // The end has been told.
                 return Poll::Ready(None);
+            };
+            // Also while there is always more to read.
+            if record.inner().cut.is_cancelled() {
+                return Poll::Ready(Some(this.fail(closing())));
             }
             return Poll::Ready(Some(match this.deltas.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(delta))) => match this.pass(delta) {

@@ -5,7 +5,6 @@
 //! feedback. The calls themselves run in the task of their query and never pass here. After each change it
 //! publishes a [`Snapshot`]; a restarted actor begins with the last one, so a crash forgets nothing.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Snapshot;
-use super::cell::{Cell, Guard, Place, Want};
+use super::cell::{Cell, Guard, Place, QUIET, Want};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fair_queue::{FairQueue, Limits};
+use crate::id::UserId;
 use crate::learning::aptitude::Traits;
 use crate::learning::{self, Latency, Observation, Outcome};
+use crate::query::Lane;
 use crate::resilience::{
     Aimd, BreakerState, Cooldown, RateLimit, Signal, Ticket, Transition, Verdict,
 };
@@ -29,14 +31,7 @@ use crate::telemetry;
 /// What a provider actor is told.
 pub enum Message {
     /// A call asks for leave.
-    Admit {
-        /// Tokens it may use, estimated.
-        tokens: u32,
-        /// Whether it waits for a free place, and whether nobody else can serve it.
-        want: Want,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Guard>>,
-    },
+    Admit(Knock),
     /// A call ended.
     Ended(Ended),
     /// An answer was judged.
@@ -57,6 +52,20 @@ impl Heartbeat for Message {
     fn ping(at: Instant) -> Self {
         Self::Ping(at)
     }
+}
+
+/// A call that asks for leave.
+pub struct Knock {
+    /// For whom it is made.
+    pub user: UserId,
+    /// How urgent that is.
+    pub lane: Lane,
+    /// Tokens it may use, estimated.
+    pub tokens: u32,
+    /// Whether it waits for a free place, and whether nobody else can serve it.
+    pub want: Want,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Guard>>,
 }
 
 /// The end of a call.
@@ -157,6 +166,14 @@ fn signal(report: &Report, latency: &Latency) -> Option<Signal> {
     }
 }
 
+/// Whom a deployment has no place for waits as at admission. Admission has bounded how many they are.
+const LINE: Limits = Limits {
+    per_user: u32::MAX,
+    total: u32::MAX,
+    queue: usize::MAX,
+    aging: Duration::from_secs(10),
+};
+
 /// Samples from which on the usual time to a first token counts as known.
 const KNOWN: f64 = 20.0;
 
@@ -184,7 +201,8 @@ pub(super) struct State {
     known: Snapshot,
     requests: Option<RateLimit>,
     tokens: Option<RateLimit>,
-    waiting: VecDeque<(u32, Want, oneshot::Sender<Result<Guard>>)>,
+    /// Who waits for a place, in the order of admission: by lane, ageing, and users in turn.
+    waiting: FairQueue<UserId, Knock>,
     /// The last failure was that no connection came about.
     unconnected: bool,
 }
@@ -198,7 +216,7 @@ impl ProviderActor {
             (Some(most), Some(found)) => Some(most.min(found)),
             (most, found) => most.or(found),
         };
-        self.cell.limit(limit, state.waiting.len());
+        self.cell.limit(limit, state.waiting.waiting());
     }
 
     /// Fresh limits of requests and tokens, as configured.
@@ -274,28 +292,21 @@ impl ProviderActor {
         }
     }
 
-    fn admit(
-        &self,
-        tokens: u32,
-        want: Want,
-        reply: oneshot::Sender<Result<Guard>>,
-        state: &mut State,
-    ) {
-        if reply.is_closed() {
+    fn admit(&self, knock: Knock, state: &mut State) {
+        if knock.reply.is_closed() {
             return;
         }
         // Who waited goes first: a place may be free whose end has not been told yet.
         self.serve_waiting(state);
-        if state.waiting.is_empty()
+        if state.waiting.waiting() == 0
             && let Some(place) = self.cell.occupy()
         {
-            let granted = self.grant(place, tokens, want, state);
-            // A guard that nobody receives drops here and reports itself as neutral.
-            let _ = reply.send(granted);
-        } else if want.wait {
-            state.waiting.push_back((tokens, want, reply));
+            self.answer(place, knock, state);
+        } else if knock.want.wait {
+            let (user, lane) = (knock.user.clone(), knock.lane as usize);
+            state.waiting.enqueue(user, lane, self.cell.now(), knock);
         } else {
-            let _ = reply.send(Err(Error::new(
+            let _ = knock.reply.send(Err(Error::new(
                 ErrorKind::RateLimited,
                 "as many calls as it bears are running",
             )));
@@ -344,7 +355,11 @@ impl ProviderActor {
                         known.calls.failed += 1;
                         state.unconnected = error.kind() == ErrorKind::Connect;
                         match error.kind() {
-                            ErrorKind::Connect | ErrorKind::Timeout => Verdict::Unreachable,
+                            ErrorKind::Connect => Verdict::Unreachable,
+                            // What was cut sooner may only have been slow.
+                            ErrorKind::Timeout if now.saturating_sub(began) >= QUIET => {
+                                Verdict::Unreachable
+                            }
                             _ => Verdict::Failure,
                         }
                     }
@@ -353,8 +368,7 @@ impl ProviderActor {
                         // Fewer calls at once than ran may be all it asks for.
                         let eased = after.is_none()
                             && deployment.limits.adaptive
-                            && (known.aimd.limit())
-                                .is_some_and(|limit| limit > 1 && limit < in_flight);
+                            && (known.aimd.limit()).is_some_and(|limit| limit < in_flight);
                         if !eased {
                             known.cooldown.signal(now, after, rand::random());
                         }
@@ -454,16 +468,29 @@ impl ProviderActor {
 
     /// Serves who waited, as far as places are free.
     fn serve_waiting(&self, state: &mut State) {
-        while let Some((tokens, want, reply)) = state.waiting.pop_front() {
-            if reply.is_closed() {
-                continue;
-            }
-            let Some(place) = self.cell.occupy() else {
-                state.waiting.push_front((tokens, want, reply));
+        let mut free = None;
+        while state.waiting.waiting() > 0 {
+            let Some(place) = free.take().or_else(|| self.cell.occupy()) else {
                 return;
             };
-            let _ = reply.send(self.grant(place, tokens, want, state));
+            let Some(next) = state.waiting.next(self.cell.now()) else {
+                return;
+            };
+            // A place is all that it waited for: the line itself has no limit.
+            state.waiting.release(&next.user);
+            if next.item.reply.is_closed() {
+                free = Some(place);
+            } else {
+                self.answer(place, next.item, state);
+            }
         }
+    }
+
+    /// Answers a call that found a free place.
+    fn answer(&self, place: Place, knock: Knock, state: &mut State) {
+        let granted = self.grant(place, knock.tokens, knock.want, state);
+        // A guard that nobody receives drops here and reports itself as neutral.
+        let _ = knock.reply.send(granted);
     }
 
     /// Tries a connection while the breaker is open because none came about.
@@ -512,7 +539,7 @@ impl Actor for ProviderActor {
             known,
             requests,
             tokens,
-            waiting: VecDeque::new(),
+            waiting: FairQueue::new(LINE),
             unconnected: false,
         };
         self.limit(&state);
@@ -526,13 +553,9 @@ impl Actor for ProviderActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Admit {
-                tokens,
-                want,
-                reply,
-            } => {
+            Message::Admit(knock) => {
                 let before = state.known.breaker;
-                self.admit(tokens, want, reply, state);
+                self.admit(knock, state);
                 self.limit(state);
                 if state.known.breaker != before {
                     self.publish(state);

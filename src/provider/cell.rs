@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::actor::{Ended, Judgement, Message, Report};
+use super::actor::{Ended, Judgement, Knock, Message, Report};
 use super::{Deployment, Health, Provider, Schooling, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::query::Query;
 use crate::resilience::{BreakerConfig, Ticket};
 use crate::supervisor::Address;
 use crate::telemetry;
@@ -42,7 +43,7 @@ const KNOWN: f64 = 20.0;
 /// So many calls without a sign of life are not one long answer.
 const QUIET_CALLS: u32 = 3;
 /// … after at least so long.
-const QUIET: Duration = Duration::from_secs(2);
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// Calls of one kind that have given no sign of life yet.
 #[derive(Default)]
@@ -195,13 +196,15 @@ impl Cell {
         self.epoch.elapsed()
     }
 
-    /// Asks for leave to make a call of about `tokens` tokens. The actor is asked where its answer is in doubt.
+    /// Asks for leave to make a call of about `tokens` tokens for `query`. The actor is asked where its answer is in
+    /// doubt; who has to wait for a place does so by lane and user.
     ///
     /// # Errors
     /// [`BreakerOpen`](ErrorKind::BreakerOpen), [`RateLimited`](ErrorKind::RateLimited),
     /// [`Auth`](ErrorKind::Auth) while disabled, [`Deadline`](ErrorKind::Deadline).
     pub async fn admit(
         self: &Arc<Self>,
+        query: &Query,
         tokens: u32,
         want: Want,
         deadline: Instant,
@@ -209,18 +212,28 @@ impl Cell {
         if let Some(guard) = self.walk_in(tokens) {
             return Ok(guard);
         }
-        Box::pin(self.knock(tokens, want, deadline)).await
+        Box::pin(self.knock(query, tokens, want, deadline)).await
     }
 
     /// Has the actor decide.
-    async fn knock(&self, tokens: u32, want: Want, deadline: Instant) -> Result<Guard> {
+    async fn knock(
+        &self,
+        query: &Query,
+        tokens: u32,
+        want: Want,
+        deadline: Instant,
+    ) -> Result<Guard> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Admit {
+        let knock = Knock {
+            user: query.user.clone(),
+            lane: query.lane,
             tokens,
             want,
             reply,
         };
-        self.address.send(message).map_err(|_| restarting())?;
+        self.address
+            .send(Message::Admit(knock))
+            .map_err(|_| restarting())?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => Err(restarting()),

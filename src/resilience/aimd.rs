@@ -28,6 +28,9 @@ const LATEST: f64 = 1.0 / 64.0;
 /// Fewer late ones than this share of the calls are no crowding: where one in twenty hangs and the others are prompt, a
 /// lower limit would leave the places to those that hang.
 const MANY_LATE: f64 = 0.25;
+/// A limit below this grows by one over this many answers at the limit, not by one a round: at one call at a time every
+/// other would be refused.
+const SMALL: f64 = 8.0;
 /// A limit that has grown past this is none.
 const MOST: f64 = 10_000.0;
 
@@ -107,7 +110,7 @@ impl Aimd {
                 if let Some(limit) = &mut self.limit
                     && 2.0 * f64::from(in_flight) >= *limit
                 {
-                    *limit += 1.0 / *limit;
+                    *limit += 1.0 / limit.max(SMALL);
                     self.limit = self.limit.filter(|limit| *limit <= MOST);
                 }
             }
@@ -174,6 +177,22 @@ mod tests {
         assert_eq!(aimd.limit(), Some(70));
         aimd.observe(Signal::Crowded, 70, ms(20), ms(30));
         assert_eq!(aimd.limit(), Some(49));
+    }
+
+    #[test]
+    fn an_upstream_that_bears_one_at_a_time_is_seldom_asked_more() {
+        let mut aimd = Aimd::default();
+        let (mut refused, mut now) = (0, 0);
+        aimd.observe(Signal::Refused, 3, ms(0), ms(1));
+        for _ in 0..1000 {
+            now += 10;
+            if aimd.limit().is_some_and(|limit| limit > 1) {
+                refused += 1;
+                aimd.observe(Signal::Refused, 2, ms(now), ms(now + 1));
+            }
+            aimd.observe(WELL, 1, ms(now), ms(now + 9));
+        }
+        assert!((1..=250).contains(&refused), "{refused}");
     }
 
     #[test]

@@ -41,6 +41,8 @@ const MOST_IDLE: usize = 1024;
 /// Calls on one HTTP/2 connection, which is what servers allow at least (RFC 9113, 6.5.2). Beyond what a server allows,
 /// calls would wait in hyper, unseen.
 const MOST_STREAMS: usize = 100;
+/// Of each of them so many bytes may come before they are read.
+const WINDOW: u32 = 64 * 1024;
 
 /// Connections that go away under one request are replaced so often.
 const REPLACED: u32 = 3;
@@ -390,7 +392,9 @@ impl Upstream {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
-                .adaptive_window(true)
+                // Who does not read its answer holds its own window up, and never the connection's.
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW * MOST_STREAMS as u32)
                 .keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_while_idle(true);
             let made = builder.handshake(io).await;

@@ -130,6 +130,8 @@ pub struct FairQueue<K, T> {
 #[derive(Debug, Default)]
 struct User {
     in_use: u32,
+    /// About the shortest that it held a permit of late.
+    held: Option<Duration>,
     flows: [Chain<u64>; LEVELS],
     /// Where it stands in `by_waiting`, if anywhere.
     rank: Option<(usize, usize)>,
@@ -192,6 +194,14 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             };
             displaced = self.cancel(ticket).map(|item| (ticket, item));
         }
+        let ticket = self.enqueue(user, lane, now, item);
+        Submitted::Queued { ticket, displaced }
+    }
+
+    /// Has `item` wait, though it might start, and whatever the queue's length. For who takes no permits.
+    pub fn enqueue(&mut self, user: K, lane: usize, now: Duration, item: T) -> u64 {
+        self.age(now);
+        let lane = lane.min(BATCH);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let entry = Entry {
@@ -207,7 +217,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.ages[lane].push(ticket);
         self.users.entry(user.clone()).or_default().flows[lane].push(ticket);
         self.arrange(&user);
-        Submitted::Queued { ticket, displaced }
+        ticket
     }
 
     /// From `at` on, an entry that still waits goes behind all lanes, however long it has waited.
@@ -270,6 +280,15 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.arrange(user);
     }
 
+    /// [`Self::release`] of a permit that was held for `held`.
+    pub fn release_after(&mut self, user: &K, held: Duration) {
+        if let Some(state) = self.users.get_mut(user) {
+            let least = state.held.map_or(held, |least| held.min(least * 2));
+            state.held = Some(least);
+        }
+        self.release(user);
+    }
+
     /// Takes a waiting entry out. `None` if it no longer waits.
     pub fn cancel(&mut self, ticket: u64) -> Option<T> {
         let entry = self.take(ticket)?;
@@ -317,16 +336,22 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         late.map_or(0, |late| late + self.ages[lane].len())
     }
 
-    /// What surely goes before the last entry of `user` in `lane`: so many of its own, and one each of so many others.
-    pub fn before_last(&self, user: &K, lane: usize) -> (usize, usize) {
+    /// How long the last entry of `user` in `lane` waits at least, where permits are usually held for `held`: behind its
+    /// own, as long as those were held, and where all permits are in use, behind its own and one of each other user.
+    pub fn least_wait(&self, user: &K, lane: usize, held: Duration) -> Duration {
         let lane = lane.min(BATCH);
-        let own = self
-            .users
-            .get(user)
-            .map_or(0, |state| state.flows[lane].len());
+        let Some(state) = self.users.get(user) else {
+            return Duration::ZERO;
+        };
+        let own = state.flows[lane].len().saturating_sub(1);
+        let turns = |before: usize, places: u32| before as f64 / f64::from(places.max(1));
+        let behind_own = (state.held.unwrap_or_default()).mul_f64(turns(own, self.limits.per_user));
+        if self.in_use < self.limits.total {
+            return behind_own;
+        }
         let ring = &self.rings[lane];
         let others = ring.len() - usize::from(ring.contains(user));
-        (own.saturating_sub(1), others)
+        behind_own.max(held.mul_f64(turns(own + others, self.limits.total)))
     }
 
     /// Entries that wait in all.

@@ -171,6 +171,31 @@ fn an_urgent_newcomer_displaces_a_batch_entry_of_its_own_or_of_an_equal() {
     assert_eq!(submit(&mut queue, 1, 0, 6), Submitted::Refused(6));
 }
 
+#[test]
+fn how_long_somebody_waits_at_least_is_told_by_its_own_and_by_others_only_where_all_is_taken() {
+    let mut queue = Queue::new(limits(1, 2, 100));
+    for item in 0..9 {
+        submit(&mut queue, 1, 1, item);
+    }
+    assert_eq!(
+        queue.least_wait(&1, 1, secs(4)),
+        secs(0),
+        "nothing is known of it"
+    );
+    queue.release_after(&1, secs(2));
+    assert_eq!(started(&mut queue), [1]);
+    assert_eq!(queue.least_wait(&1, 1, secs(4)), secs(6 * 2));
+    submit(&mut queue, 2, 1, 20);
+    submit(&mut queue, 3, 1, 30);
+    assert_eq!(queue.least_wait(&3, 1, secs(4)), secs(0));
+    submit(&mut queue, 4, 1, 40);
+    assert_eq!(
+        queue.least_wait(&4, 1, secs(4)),
+        secs(2),
+        "behind another one, at two places"
+    );
+}
+
 fn ticket(submitted: Submitted<u64>) -> u64 {
     match submitted {
         Submitted::Queued { ticket, .. } => ticket,
