@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::row::{COLUMNS, DecisionRow, FeedbackOutcome, ROW_CHECKSUM_BYTES, checksum};
+use super::row::{COLUMNS, DecisionRow, FeedbackOutcome, row_checksum};
 use crate::id::DecisionId;
 
 /// At most this many decisions are removed by one [`Store::prune`].
@@ -173,9 +173,8 @@ impl Store {
             let mut insert = tx.prepare_cached(&insert)?;
             for row in rows {
                 let values = row.values();
-                let sum = checksum(values);
-                let sum = ValueRef::Blob(&sum[..ROW_CHECKSUM_BYTES]);
-                let values = values.into_iter().chain([sum]);
+                let sum = row_checksum(&values);
+                let values = values.into_iter().chain([ValueRef::Blob(&sum)]);
                 insert.execute(params_from_iter(values.map(ToSqlOutput::Borrowed)))?;
             }
         }

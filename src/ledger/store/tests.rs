@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::row::{Cell, DecisionRow, FeedbackOutcome};
+use super::super::row::{Cell, DecisionRow, FeedbackOutcome, checksum};
 use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -143,6 +143,18 @@ fn a_decision_written_twice_is_kept_once() {
     store.append(&[row(1), row(2)]).expect("written");
     store.append(std::slice::from_ref(&again)).expect("written");
     assert_eq!(store.recent(9).expect("readable"), (vec![again, row(2)], 0));
+}
+
+#[test]
+fn a_row_with_the_checksum_of_former_versions_is_believed() {
+    let mut store = Store::in_memory().expect("opens");
+    store.append(&rows(0..2)).expect("written");
+    // The other's, for the second.
+    let sum = checksum(&row(0).values());
+    let update = "UPDATE decisions SET checksum = ?1";
+    let done = store.conn.execute(update, params![&sum[..8]]);
+    assert_eq!(done.expect("done"), 2);
+    assert_eq!(store.recent(9).expect("readable"), (vec![row(0)], 1));
 }
 
 #[test]
