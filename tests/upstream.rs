@@ -1,5 +1,5 @@
 //! The mock upstream does what it is told: tests that stand on it can believe it.
-#[path = "support/upstream.rs"]
+#[path = "support/upstream/mod.rs"]
 mod upstream;
 
 use std::io::ErrorKind;

@@ -32,7 +32,7 @@ mod report;
 mod run;
 mod single;
 mod soak;
-#[path = "../../tests/support/upstream.rs"]
+#[path = "../../tests/support/upstream/mod.rs"]
 mod upstream;
 mod watch;
 

@@ -20,5 +20,5 @@ mod world;
 
 #[path = "../../support/mod.rs"]
 mod support;
-#[path = "../../support/upstream.rs"]
+#[path = "../../support/upstream/mod.rs"]
 mod upstream;
