@@ -15,16 +15,15 @@ use tokio::time::Instant;
 
 use super::Snapshot;
 use super::cell::{Cell, Guard, Place, QUIET, Want};
+use super::evidence::{Evidence, evidence, signal};
 use crate::answer::Usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fair_queue::{FairQueue, Limits};
 use crate::id::UserId;
 use crate::learning::aptitude::Traits;
-use crate::learning::{self, Latency, Observation, Outcome};
+use crate::learning::{self, Observation, Outcome};
 use crate::query::Lane;
-use crate::resilience::{
-    Aimd, BreakerState, Cooldown, RateLimit, Signal, Ticket, Transition, Verdict,
-};
+use crate::resilience::{Aimd, BreakerState, Cooldown, RateLimit, Ticket, Transition, Verdict};
 use crate::supervisor::{ChildSpec, Heartbeat, task};
 use crate::telemetry;
 
@@ -117,55 +116,6 @@ pub enum Report {
     Neutral,
 }
 
-/// What a failure says about the deployment.
-enum Evidence {
-    /// It is not well.
-    Unwell,
-    /// It is asked too much.
-    Busy(Option<Duration>),
-    /// It does not accept us.
-    Refused,
-    /// Nothing: the caller's own fault, or a limit of our own.
-    None,
-}
-
-fn evidence(error: &Error) -> Evidence {
-    match error.kind() {
-        ErrorKind::Upstream
-        | ErrorKind::Timeout
-        | ErrorKind::Connect
-        | ErrorKind::Truncated
-        | ErrorKind::Malformed
-        | ErrorKind::Internal => Evidence::Unwell,
-        ErrorKind::RateLimited => Evidence::Busy(error.retry_after()),
-        // An account without credit stays so for longer than any Retry-After.
-        ErrorKind::Quota => {
-            Evidence::Busy(Some(error.retry_after().unwrap_or(Duration::from_secs(60))))
-        }
-        ErrorKind::Auth => Evidence::Refused,
-        _ => Evidence::None,
-    }
-}
-
-/// What the end of a call says about crowding.
-fn signal(report: &Report, latency: &Latency) -> Option<Signal> {
-    match report {
-        Report::Success { ttft, .. } => Some(Signal::Answered {
-            ttft: ttft.map(|ttft| ttft.as_secs_f64()),
-            usual: (latency.ttft.evidence() >= KNOWN)
-                .then(|| latency.ttft.quantile(0.5))
-                .flatten(),
-        }),
-        Report::Failure(error) => match error.kind() {
-            ErrorKind::RateLimited if error.retry_after().is_none() => Some(Signal::Refused),
-            ErrorKind::RateLimited => Some(Signal::Crowded),
-            ErrorKind::Timeout => Some(Signal::Late),
-            _ => None,
-        },
-        Report::Neutral => None,
-    }
-}
-
 /// Whom a deployment has no place for waits as at admission. Admission has bounded how many they are.
 const LINE: Limits = Limits {
     per_user: u32::MAX,
@@ -173,9 +123,6 @@ const LINE: Limits = Limits {
     queue: usize::MAX,
     aging: Duration::from_secs(10),
 };
-
-/// Samples from which on the usual time to a first token counts as known.
-const KNOWN: f64 = 20.0;
 
 pub(super) struct ProviderActor {
     path: String,
@@ -254,25 +201,18 @@ impl ProviderActor {
             return Err(limited("tokens_per_minute is used up", rest));
         }
         let config = self.cell.breaker.load();
+        if want.alone {
+            state.known.breaker.hasten_alone(now);
+        }
         while let Some(step) = state.known.breaker.advance(&config, now) {
             self.changed(&step, &mut state.known);
         }
         let breaker = &mut state.known.breaker;
-        let before = breaker.state(now);
         let leave = if want.alone {
             breaker.admit_alone(&config, now)
         } else {
             breaker.admit(&config, now)
         };
-        let after = breaker.state(now);
-        if before != after {
-            let step = Transition {
-                from: before,
-                to: after,
-                reason: None,
-            };
-            self.changed(&step, &mut state.known);
-        }
         match leave {
             Ok(ticket) => Ok(Guard::new(place, ticket, tokens)),
             Err(rejected) => {

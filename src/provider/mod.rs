@@ -13,6 +13,7 @@ pub mod actor;
 pub mod adapter;
 mod cell;
 pub mod deployment;
+mod evidence;
 mod fleet;
 mod schooling;
 pub mod snapshot;

@@ -326,6 +326,7 @@ impl Breaker {
         config: &BreakerConfig,
         now: Duration,
     ) -> Result<Ticket, Rejected> {
+        self.hasten_alone(now);
         let rejected = match self.admit(config, now) {
             Ok(ticket) => return Ok(ticket),
             Err(rejected) => rejected,
@@ -335,13 +336,18 @@ impl Breaker {
                 retry_after: rejected.retry_after.min(self.early - now),
             });
         }
-        if matches!(self.phase, Phase::Open { .. }) {
-            self.trips = self.trips.saturating_sub(1);
-            self.hasten(now);
-            self.advance(config, now);
-        }
         self.early = now.saturating_add(EARLY);
         self.probe(MAX_PROBES, config, now).ok_or(rejected)
+    }
+
+    /// The first half of [`admit_alone`](Self::admit_alone), so that an owner who then calls [`advance`](Self::advance)
+    /// is told of the step: ends the open time before its time, once a second.
+    pub fn hasten_alone(&mut self, now: Duration) {
+        if matches!(self.phase, Phase::Open { until } if until > now) && now >= self.early {
+            self.trips = self.trips.saturating_sub(1);
+            self.early = now.saturating_add(EARLY);
+            self.hasten(now);
+        }
     }
 
     /// One more probe, if fewer than `most` are out.
