@@ -14,7 +14,7 @@ use super::merge::compare::{self, Form};
 use crate::answer::Usage;
 use crate::config::Aim;
 use crate::learner::{Course, Setup};
-use crate::learning::votes::{Candidate, Model, Next, Plan, Stop, Target};
+use crate::learning::votes::{Candidate, Model, Next, Plan, Stop, Target, in_reach};
 use crate::provider::Price;
 use crate::query::Query;
 use crate::router::EnsemblePlan;
@@ -241,7 +241,7 @@ impl<'a> Steering<'a> {
         }
         let mut open = open.to_vec();
         if self.plan.merge == Strategy::Cascade {
-            open.sort_by(|a, b| self.price(*a).total_cmp(&self.price(*b)));
+            open = self.in_reach(&open, &[]);
             open.truncate(wave);
             return open;
         }
@@ -264,17 +264,7 @@ impl<'a> Steering<'a> {
             return left.to_vec();
         }
         let dearest = asked.iter().map(|at| self.price(*at)).fold(0.0, f64::max);
-        let mut above: Vec<usize> = left
-            .iter()
-            .copied()
-            .filter(|at| self.price(*at) >= dearest)
-            .collect();
-        if above.is_empty() {
-            // At the top: whom it skipped may still help.
-            above = left.to_vec();
-        }
-        above.sort_by(|a, b| self.price(*a).total_cmp(&self.price(*b)));
-        above
+        in_reach(left, dearest, |at| self.price(at))
     }
 
     fn next(&self, left: &[usize], heard: &[Heard<'_>]) -> Next {
@@ -391,6 +381,7 @@ fn setup(plan: &EnsemblePlan, tuned: Option<f64>) -> Setup {
             worth: tuned.or(worth).unwrap_or(f64::NAN),
             enough: if plan.stop >= 1.0 { 2.0 } else { plan.stop },
             depth: DEPTH,
+            climbs: plan.merge == Strategy::Cascade,
         },
         members,
         target,

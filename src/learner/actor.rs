@@ -449,6 +449,7 @@ mod tests {
                 worth: 100.0,
                 enough: 0.95,
                 depth: 2,
+                climbs: false,
             },
             target: None,
             stepwise: true,

@@ -33,6 +33,8 @@ pub struct Plan {
     pub enough: f64,
     /// How many votes to look ahead, 1 to [`MAX_DEPTH`].
     pub depth: usize,
+    /// Whether the cheapest is asked first and nobody cheaper than another before; see [`in_reach`](super::in_reach).
+    pub climbs: bool,
 }
 
 /// Why to ask no more.
@@ -226,8 +228,9 @@ fn shares(seen: &Table, prior: &Table) -> Table {
 }
 
 impl Model {
-    /// Whom to ask next, if anyone. Of equally good candidates the first is asked. A price that is
-    /// negative or no number counts as 0.
+    /// Whom to ask next, if anyone: a first one whatever that is worth, as somebody must answer. Of equally good
+    /// candidates the first is asked. A price that is negative or no number counts as 0. How a plan climbs is for
+    /// the caller to heed.
     pub fn next(&self, round: &Round, candidates: &[Candidate], plan: &Plan) -> Next {
         if candidates.is_empty() {
             return Next::Stop(Stop::NobodyLeft);
@@ -239,7 +242,7 @@ impl Model {
         }
         let (case, _) = self.lengths.case(round);
         match self.best(&case, candidates, plan) {
-            Some((candidate, gain, net)) if net > 0.0 => Next::Ask {
+            Some((candidate, gain, net)) if net > 0.0 || round.ballots.is_empty() => Next::Ask {
                 candidate,
                 gain,
                 net,

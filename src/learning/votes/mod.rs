@@ -6,9 +6,11 @@
 //! - [`one_coin`]: the truth behind votes nobody has marked.
 //! - [`logit`]: the score of each answer; [`calibration`]: what a score has meant.
 //! - [`gain`]: whom to ask next, and when to stop.
+//! - [`climb`]: the order of a cascade.
 //! - [`target`]: what an answer must be worth to meet a cost or a quality.
 
 pub mod calibration;
+mod climb;
 mod descent;
 pub mod fit;
 pub mod gain;
@@ -21,6 +23,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
+pub use climb::in_reach;
 pub use fit::Settings;
 pub use fit::fit;
 pub use gain::{Candidate, Next, Plan, Stop};

@@ -2,9 +2,11 @@
 //! again, one vote after the other, under different worths.
 
 use super::calibration::{Calibration, Outcome};
+use super::climb::in_reach;
 use super::fit::NARROWEST;
 use super::gain::{Candidate, Next, Plan};
 use super::history::History;
+use super::logit::Logit;
 use super::model::Model;
 use super::{Ballot, Round, Truth, UNKNOWN};
 
@@ -51,13 +53,16 @@ impl Model {
         plan: &Plan,
         price: impl Fn(&Round, &Ballot) -> f64,
     ) -> Replay {
+        let judges = self.unseeing();
         let mut sum = Replay::default();
         let mut rounds = 0.0;
-        for past in history.rounds().step_by(stride(history.len(), REPLAYED)) {
-            let (now, cost) = self.play(past, history, plan, &price);
+        let places = history.rounds().enumerate();
+        for (place, past) in places.step_by(stride(history.len(), REPLAYED)) {
+            let judge = judges.get(place % judges.len().max(1)).unwrap_or(self);
+            let (now, cost) = judge.play(past, history, plan, &price);
             sum.cost += cost;
             sum.calls += now.ballots.len() as f64;
-            let winner = self.posterior_when_asked(&now).winner();
+            let winner = judge.posterior_when_asked(&now).winner();
             sum.accuracy += match (past.truth, winner) {
                 (_, None) | (Truth::NoneOfThem, _) => 0.0,
                 (Truth::Unknown, Some((_, confidence))) => confidence,
@@ -73,6 +78,16 @@ impl Model {
         sum
     }
 
+    /// This with weights that have not seen every so many-th round, while there are such.
+    fn unseeing(&self) -> Vec<Self> {
+        let with = |logit: &Logit| Self {
+            logit: logit.clone(),
+            judges: Vec::new(),
+            ..self.clone()
+        };
+        self.judges.iter().map(with).collect()
+    }
+
     /// Learns from marked rounds played again what confidence means under a plan; best right after the fit
     /// and from the same history, while it can still be judged by weights that have not seen the round.
     /// With fewer than [`LEAST_MARKED`] of them nothing is learned.
@@ -82,14 +97,7 @@ impl Model {
         plan: &Plan,
         price: impl Fn(&Round, &Ballot) -> f64,
     ) {
-        // Judged by weights that have not seen the round, while there are such.
-        let judges: Vec<Self> = std::mem::take(&mut self.judges)
-            .into_iter()
-            .map(|logit| Self {
-                logit,
-                ..self.clone()
-            })
-            .collect();
+        let judges = self.unseeing();
         let marked: Vec<(usize, &Round)> = history
             .rounds()
             .enumerate()
@@ -113,6 +121,7 @@ impl Model {
                 weight: 1.0,
             });
         }
+        self.judges.clear();
         if outcomes.len() >= LEAST_MARKED {
             self.asked = Some(Calibration::fit(&outcomes, NARROWEST));
         }
@@ -145,15 +154,27 @@ impl Model {
                 (Candidate { member, price }, Ballot { member, ..*ballot })
             })
             .collect();
+        let mut dearest: f64 = 0.0;
         while !left.is_empty() {
-            let candidates: Vec<Candidate> = left.iter().map(|(c, _)| *c).collect();
-            let Next::Ask { candidate, .. } = self.next(&now, &candidates, plan) else {
+            let mut reach: Vec<usize> = (0..left.len()).collect();
+            if plan.climbs {
+                reach = in_reach(&reach, dearest, |at| left[at].0.price);
+            }
+            // A cascade's first is the cheapest, whatever he may be worth.
+            let next = if plan.climbs && now.ballots.is_empty() {
+                0
+            } else {
+                let candidates: Vec<Candidate> = reach.iter().map(|at| left[*at].0).collect();
+                match self.next(&now, &candidates, plan) {
+                    Next::Ask { candidate, .. } => candidate,
+                    Next::Stop(_) => break,
+                }
+            };
+            let Some(place) = reach.get(next) else {
                 break;
             };
-            if candidate >= left.len() {
-                break;
-            }
-            let (asked, ballot) = left.remove(candidate);
+            let (asked, ballot) = left.remove(*place);
+            dearest = dearest.max(asked.price);
             cost += asked.price;
             now.ballots.push(ballot);
         }

@@ -192,6 +192,7 @@ fn nobody_asked_yet_is_no_answer_and_somebody_is_asked() {
         worth: 100.0,
         enough: 2.0,
         depth: 2,
+        climbs: false,
     };
     let Next::Ask {
         candidate, gain, ..
@@ -202,11 +203,47 @@ fn nobody_asked_yet_is_no_answer_and_somebody_is_asked() {
     assert_eq!(candidate, 0);
     assert!((gain - 0.85).abs() < 0.1, "{gain}");
     assert_eq!(model.next(&empty, &[], &plan), Next::Stop(Stop::NobodyLeft));
+    // The cheapest where nobody is worth his price; and nobody after him.
     let worthless = Plan { worth: 0.5, ..plan };
+    let mut dear = candidates;
+    dear[0].price = 2.0;
+    dear[3].price = 0.9;
+    assert!(matches!(
+        model.next(&empty, &dear, &worthless),
+        Next::Ask { candidate: 3, .. }
+    ));
     assert_eq!(
-        model.next(&empty, &candidates, &worthless),
+        model.next(&round(&[0], None), &dear[1..], &worthless),
         Next::Stop(Stop::NotWorth)
     );
+}
+
+#[test]
+fn a_target_of_a_cascade_is_met_by_the_order_in_which_a_cascade_asks() {
+    let past = history(&FIVE, 800, 800, 29);
+    let model = fit(&past, &[], &Settings::default());
+    // The stronger, the dearer.
+    let price = |_: &Round, ballot: &Ballot| 1.0 + f64::from(4 - ballot.member);
+    let climbs = Plan {
+        worth: 1e-6,
+        enough: 2.0,
+        depth: 2,
+        climbs: true,
+    };
+    let alone = model.replay(&past, &climbs, price);
+    assert_eq!((alone.cost, alone.calls), (1.0, 1.0));
+    for cost in [2.0, 4.0, 6.0] {
+        let worth = model.worth_for(&past, Target::Cost(cost), &climbs, (1e-3, 1e6), price);
+        let met = model.replay(&past, &Plan { worth, ..climbs }, price);
+        assert!(
+            met.cost <= cost && met.cost > 0.9 * cost,
+            "{met:?} for {cost}"
+        );
+        assert!(met.accuracy > alone.accuracy, "{met:?} for {cost}");
+    }
+    let worth = model.worth_for(&past, Target::Accuracy(0.8), &climbs, (1e-3, 1e6), price);
+    let met = model.replay(&past, &Plan { worth, ..climbs }, price);
+    assert!((0.8..0.83).contains(&met.accuracy), "{met:?}");
 }
 
 #[test]
@@ -217,6 +254,7 @@ fn a_cheaper_twin_is_preferred_and_a_target_is_met() {
         worth: 10.0,
         enough: 2.0,
         depth: 2,
+        climbs: false,
     };
     let candidates = [
         Candidate {
@@ -246,6 +284,7 @@ fn confidence_under_a_plan_is_learned_from_rounds_played_again() {
         worth: 60.0,
         enough: 2.0,
         depth: 2,
+        climbs: false,
     };
     let price = |_: &Round, _: &Ballot| 1.0;
     model.learn_plan(&past, &plan, price);
@@ -439,7 +478,7 @@ proptest! {
                 .enumerate()
                 .map(|(i, price)| Candidate { member: i as u16, price: *price })
                 .collect();
-            let plan = Plan { worth, enough: 0.95, depth: 1 };
+            let plan = Plan { worth, enough: 0.95, depth: 1, climbs: false };
             if let Next::Ask { candidate, .. } = model.next(&round, &candidates, &plan) {
                 prop_assert!(candidate < candidates.len());
             }
