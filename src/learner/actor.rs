@@ -16,7 +16,7 @@ use super::{Course, MOST_ENSEMBLES, Seen, Setup, Shared, add};
 use crate::answer::Usage;
 use crate::id::DecisionId;
 use crate::learning::votes::history::MAX_ROUNDS;
-use crate::learning::votes::{Ballot, History, Round, Said, Settings, fit};
+use crate::learning::votes::{self, Ballot, History, Round, Said, Settings, fit};
 use crate::supervisor::{Address, ChildSpec, Heartbeat};
 use crate::telemetry;
 
@@ -248,31 +248,48 @@ fn course(history: &History, setup: &Setup, framing: f64) -> Course {
         .iter()
         .filter_map(|(name, _, price)| Some((name.as_str(), (*price)?)))
         .collect();
-    let price = |round: &Round, ballot: &Ballot| -> f64 {
+    let price = |round: &Round, ballot: &Ballot| -> votes::Price {
+        let always = |dollars| votes::Price {
+            expected: dollars,
+            real: dollars,
+        };
         if !in_dollars {
-            return 1.0;
+            return always(1.0);
         }
         let Some(member) = history.members().get(usize::from(ballot.member)) else {
-            return 0.0;
+            return always(0.0);
         };
         let Some(price) = prices.get(member.as_str()) else {
-            return 0.0;
+            return always(0.0);
         };
         // As at serving: how long an answer will be is not known before it is there.
         let kind = round
             .kind
             .and_then(|kind| history.kinds().get(usize::from(kind)));
         let of = |kind: &str| outputs.get(&(member.clone(), kind.to_owned()));
-        let output = kind
+        let usual = kind
             .and_then(|kind| of(kind))
             .or_else(|| of(""))
             .copied()
             .unwrap_or(0.0);
-        price.of(Usage {
-            input: (f64::from(round.prompt_tokens.unwrap_or(0.0)) + framing).max(0.0) as u32,
-            output: output as u32,
-            ..Usage::default()
-        })
+        let dollars = |output: f64| {
+            price.of(Usage {
+                input: (f64::from(round.prompt_tokens.unwrap_or(0.0)) + framing).max(0.0) as u32,
+                output: output as u32,
+                ..Usage::default()
+            })
+        };
+        let real = match ballot.said {
+            Said::Answer {
+                tokens: Some(tokens),
+                ..
+            } => f64::from(tokens),
+            _ => usual,
+        };
+        votes::Price {
+            expected: dollars(usual),
+            real: dollars(real),
+        }
     };
     let mut plan = setup.plan;
     let mut tuned = None;

@@ -29,7 +29,7 @@ pub use fit::fit;
 pub use gain::{Candidate, Next, Plan, Stop};
 pub use history::History;
 pub use model::{Model, Posterior};
-pub use target::{Replay, Target};
+pub use target::{Price, Replay, Target};
 
 use serde::{Deserialize, Serialize};
 

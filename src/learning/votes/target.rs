@@ -29,6 +29,15 @@ pub enum Target {
     Accuracy(f64),
 }
 
+/// What a vote of a past round costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// As expected before it was asked for: that decides.
+    pub expected: f64,
+    /// As it came to. Hard questions have long answers, and of them more votes are asked for.
+    pub real: f64,
+}
+
 /// What playing past rounds again came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Replay {
@@ -51,7 +60,7 @@ impl Model {
         &self,
         history: &History,
         plan: &Plan,
-        price: impl Fn(&Round, &Ballot) -> f64,
+        price: impl Fn(&Round, &Ballot) -> Price,
     ) -> Replay {
         let judges = self.unseeing();
         let mut sum = Replay::default();
@@ -95,7 +104,7 @@ impl Model {
         &mut self,
         history: &History,
         plan: &Plan,
-        price: impl Fn(&Round, &Ballot) -> f64,
+        price: impl Fn(&Round, &Ballot) -> Price,
     ) {
         let judges = self.unseeing();
         let marked: Vec<(usize, &Round)> = history
@@ -133,7 +142,7 @@ impl Model {
         past: &Round,
         history: &History,
         plan: &Plan,
-        price: impl Fn(&Round, &Ballot) -> f64,
+        price: impl Fn(&Round, &Ballot) -> Price,
     ) -> (Round, f64) {
         let resolve = |index: u16, names: &[String]| names.get(usize::from(index)).cloned();
         let kind = past.kind.and_then(|k| resolve(k, history.kinds()));
@@ -144,14 +153,18 @@ impl Model {
             ..past.clone()
         };
         let mut cost = 0.0;
-        let mut left: Vec<(Candidate, Ballot)> = past
+        let mut left: Vec<(Candidate, f64, Ballot)> = past
             .ballots
             .iter()
             .map(|ballot| {
                 let name = resolve(ballot.member, history.members());
                 let member = name.map_or(UNKNOWN, |name| self.member(&name));
-                let price = price(past, ballot);
-                (Candidate { member, price }, Ballot { member, ..*ballot })
+                let Price {
+                    expected: price,
+                    real,
+                } = price(past, ballot);
+                let ballot = Ballot { member, ..*ballot };
+                (Candidate { member, price }, real, ballot)
             })
             .collect();
         let mut dearest: f64 = 0.0;
@@ -173,9 +186,9 @@ impl Model {
             let Some(place) = reach.get(next) else {
                 break;
             };
-            let (asked, ballot) = left.remove(*place);
+            let (asked, real, ballot) = left.remove(*place);
             dearest = dearest.max(asked.price);
-            cost += asked.price;
+            cost += real;
             now.ballots.push(ballot);
         }
         (now, cost)
@@ -189,7 +202,7 @@ impl Model {
         target: Target,
         plan: &Plan,
         (low, high): (f64, f64),
-        price: impl Fn(&Round, &Ballot) -> f64,
+        price: impl Fn(&Round, &Ballot) -> Price,
     ) -> f64 {
         let (mut low, mut high) = (low.max(1e-9).ln(), high.max(1e-9).ln());
         for _ in 0..HALVINGS {

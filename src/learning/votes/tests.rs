@@ -218,12 +218,39 @@ fn nobody_asked_yet_is_no_answer_and_somebody_is_asked() {
     );
 }
 
+/// A vote that costs what is expected.
+fn priced(expected: f64) -> Price {
+    Price {
+        expected,
+        real: expected,
+    }
+}
+
+#[test]
+fn a_target_is_met_by_what_votes_came_to_and_not_by_what_was_expected() {
+    let past = history(&FIVE, 400, 400, 31);
+    let model = fit(&past, &[], &Settings::default());
+    let plan = Plan {
+        worth: 100.0,
+        enough: 2.0,
+        depth: 2,
+        climbs: false,
+    };
+    let usual = model.replay(&past, &plan, |_, _| priced(1.0));
+    let dear = model.replay(&past, &plan, |_, _| Price {
+        expected: 1.0,
+        real: 2.0,
+    });
+    assert_eq!((dear.calls, dear.accuracy), (usual.calls, usual.accuracy));
+    assert!((dear.cost - 2.0 * usual.cost).abs() < 1e-9);
+}
+
 #[test]
 fn a_target_of_a_cascade_is_met_by_the_order_in_which_a_cascade_asks() {
     let past = history(&FIVE, 800, 800, 29);
     let model = fit(&past, &[], &Settings::default());
     // The stronger, the dearer.
-    let price = |_: &Round, ballot: &Ballot| 1.0 + f64::from(4 - ballot.member);
+    let price = |_: &Round, ballot: &Ballot| priced(1.0 + f64::from(4 - ballot.member));
     let climbs = Plan {
         worth: 1e-6,
         enough: 2.0,
@@ -270,7 +297,7 @@ fn a_cheaper_twin_is_preferred_and_a_target_is_met() {
         model.next(&Round::default(), &candidates, &plan),
         Next::Ask { candidate: 1, .. }
     ));
-    let price = |_: &Round, _: &Ballot| 1.0;
+    let price = |_: &Round, _: &Ballot| priced(1.0);
     let worth = model.worth_for(&past, Target::Cost(2.0), &plan, (1.0, 1e4), price);
     let replay = model.replay(&past, &Plan { worth, ..plan }, price);
     assert!(replay.cost <= 2.0 && replay.cost > 1.0, "{replay:?}");
@@ -286,7 +313,7 @@ fn confidence_under_a_plan_is_learned_from_rounds_played_again() {
         depth: 2,
         climbs: false,
     };
-    let price = |_: &Round, _: &Ballot| 1.0;
+    let price = |_: &Round, _: &Ballot| priced(1.0);
     model.learn_plan(&past, &plan, price);
     assert_eq!(model.validate(), Ok(()));
     let unmarked = history(&FIVE, 200, 0, 21);
