@@ -252,6 +252,7 @@ fn votes_of(model: &votes::Model) {
             worth: 1.0,
             enough: 0.99,
             depth: 2,
+            climbs: false,
         };
         if let votes::Next::Ask { gain, net, .. } = model.next(&round, &candidates, &plan) {
             assert!(gain.is_finite() && net.is_finite());
