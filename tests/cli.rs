@@ -281,6 +281,64 @@ async fn explain_tells_who_would_be_asked_and_calls_nobody() {
 }
 
 #[tokio::test]
+async fn what_is_set_for_a_command_is_not_ignored_because_a_daemon_answers() {
+    let (dir, daemon) = daemon(&several()).await;
+    for command in [
+        &["ask", "-m", "east/m1", "?"][..],
+        &["reload"],
+        &["status"],
+        &["models"],
+        &["stop"],
+    ] {
+        let args = [command, &["--set", "admission.total=9"]].concat();
+        let ran = run(&daemon.config, &args).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+        assert!(
+            ran.err.contains("--set admission.total: the daemon at "),
+            "{ran:?}"
+        );
+    }
+    let alone = ["ask", "-m", "east/m1", "?", "--set", "admission.total=9"];
+    let alone = [&alone[..], &["--set", "server.socket=off"]].concat();
+    let ran = run(&daemon.config, &alone).await;
+    assert_eq!(ran.answer("east/m1"), "Paris\n");
+    assert!(ran.err.starts_with(NO_DAEMON), "{ran:?}");
+
+    // A file without a socket leads to the usual one.
+    let usual = dir.path().join("quorate");
+    std::fs::create_dir(&usual).unwrap();
+    std::os::unix::fs::symlink(&daemon.socket, usual.join("quorate.sock")).unwrap();
+    let other = dir.path().join("other.toml");
+    std::fs::write(&other, scripted("mine", "{}")).unwrap();
+    let mut asked = command(&other, &["ask", "-m", "east/m1", "?"]);
+    let asked = asked.env("XDG_RUNTIME_DIR", dir.path()).spawn().unwrap();
+    let ran = end(asked).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "Paris\n"),
+        "{ran:?}"
+    );
+    let note = format!("{} names no socket: the daemon at ", other.display());
+    assert!(ran.err.starts_with(&note), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_variable_that_misses_an_underscore_is_told_of() {
+    let dir = TempDir::new().unwrap();
+    let config = file(dir.path(), &several());
+    let mut check = command(&config, &["check"]);
+    let ran = end(check.env("QUORATE_LOG_LEVEL", "debug").spawn().unwrap()).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        ran.err.starts_with("QUORATE_LOG_LEVEL sets nothing: ")
+            && ran.err.contains("QUORATE_LOG__LEVEL"),
+        "{ran:?}"
+    );
+    let list = ["check", "--set", "routing.order=east/m1,west/m1"];
+    assert_eq!(run(&config, &list).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn models_are_the_same_with_and_without_a_daemon() {
     let (_dir, daemon) = daemon(&several()).await;
     let config = daemon.config.clone();

@@ -40,9 +40,10 @@ impl Client {
     /// Connects to the daemon that `global` leads to.
     pub async fn dial(global: &Global) -> Result<Self, Failure> {
         let path = door(global)?;
-        Self::connect(&path)
-            .await
-            .map_err(|error| unreachable(&path, &error))
+        let connected = Self::connect(&path).await;
+        let client = connected.map_err(|error| unreachable(&path, &error))?;
+        global.leave_to(&path)?;
+        Ok(client)
     }
 
     /// Connects to the daemon at `path`.

@@ -27,7 +27,10 @@ impl Connection {
     pub async fn open(global: &Global, out: Output) -> Result<Self, Failure> {
         if let Some(path) = global.door()? {
             match Client::connect(&path).await {
-                Ok(client) => return Ok(Self { client, own: None }),
+                Ok(client) => {
+                    global.leave_to(&path)?;
+                    return Ok(Self { client, own: None });
+                }
                 Err(error) if client::is_absent(&error) => {}
                 Err(error) => return Err(client::unreachable(&path, &error)),
             }

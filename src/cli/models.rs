@@ -92,7 +92,10 @@ async fn running(global: &Global) -> Result<Option<Value>, Failure> {
         return Ok(None);
     };
     match Client::connect(&path).await {
-        Ok(mut client) => client.call("models", json!({})).await.map(Some),
+        Ok(mut client) => {
+            global.leave_to(&path)?;
+            client.call("models", json!({})).await.map(Some)
+        }
         Err(error) if client::is_absent(&error) => Ok(None),
         Err(error) => Err(client::unreachable(&path, &error)),
     }
