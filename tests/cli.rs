@@ -539,10 +539,26 @@ async fn stop_returns_when_the_daemon_has_finished_what_was_running() {
     let running = start(&daemon.config, &["ask", "-m", "east/m1", "?"]);
     until_one_runs(&daemon).await;
     assert_eq!(run(&daemon.config, &["stop"]).await.said(), "stopped\n");
+    assert!(!daemon.socket.exists(), "its last deed is done");
     assert_eq!(end(running).await.answer("east/m1"), "late\n");
     assert_eq!(daemon.ended().await, Some(0));
     let ran = run(&daemon.config, &["stop"]).await;
     assert_eq!(ran.code, Some(69), "{ran:?}");
+}
+
+#[tokio::test]
+async fn stop_says_that_the_daemon_still_drains_when_its_time_is_over() {
+    let script = "{ answer = \"late\", latency_ms = 4000 }";
+    let (_dir, daemon) = daemon(&scripted("east", script)).await;
+    let running = start(&daemon.config, &["ask", "-m", "east/m1", "?"]);
+    until_one_runs(&daemon).await;
+    let ran = run(&daemon.config, &["stop", "--timeout", "1"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.err.contains("still draining after 1 s"), "{ran:?}");
+    // Its doors are closed by now, and it can be waited for all the same.
+    assert_eq!(run(&daemon.config, &["stop"]).await.said(), "stopped\n");
+    assert!(!daemon.socket.exists());
+    assert_eq!(end(running).await.answer("east/m1"), "late\n");
 }
 
 #[tokio::test]
