@@ -248,6 +248,8 @@ async fn an_ensemble_is_merged_into_one_answer() {
     assert!(report["confidence"].is_number(), "{report}");
     let named = run(&daemon.config, &["ask", "--ensemble", "panel", "?"]).await;
     assert_eq!((named.code, named.out.as_str()), (Some(0), "Paris\n"));
+    let in_full = run(&daemon.config, &["ask", "-e", "ensemble/panel", "?"]).await;
+    assert_eq!((in_full.code, in_full.out.as_str()), (Some(0), "Paris\n"));
     let ran = run(&daemon.config, &["ask", "--ensemble", "nobody", "?"]).await;
     assert!(
         ran.err.contains("no model is called 'ensemble/nobody'"),
@@ -278,6 +280,33 @@ async fn explain_tells_who_would_be_asked_and_calls_nobody() {
         assert_eq!(deployment["calls"]["ok"], 0, "{deployment}");
         assert_eq!(deployment["calls"]["failed"], 0, "{deployment}");
     }
+}
+
+#[tokio::test]
+async fn explain_shows_what_was_drawn_who_was_chosen_and_why() {
+    let trial = "[experiments.trial]\n\
+                 [[experiments.trial.variants]]\nname = \"old\"\nuse = \"east/m1\"\n\
+                 [[experiments.trial.variants]]\nname = \"new\"\nuse = \"west/m1\"\n";
+    let (_dir, daemon) = daemon(&(several() + trial)).await;
+    let ran = run(&daemon.config, &["explain", "why?"]).await;
+    let lines: Vec<&str> = ran.said().lines().collect();
+    assert_eq!(
+        lines[0],
+        "auto: the chosen first, then by score; who rests last"
+    );
+    let chosen = lines[1].strip_prefix("chosen: ").unwrap();
+    let (chosen, why) = chosen.split_once(" (").unwrap();
+    assert!(!why.is_empty() && lines[3].starts_with(chosen), "{ran:?}");
+    assert!(lines[2].contains("SAMPLED"), "{ran:?}");
+    let ran = run(
+        &daemon.config,
+        &["explain", "-m", "experiment/trial", "why?"],
+    )
+    .await;
+    assert!(
+        ran.said().contains("\nexperiment trial, variant "),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test]
@@ -320,6 +349,25 @@ async fn what_is_set_for_a_command_is_not_ignored_because_a_daemon_answers() {
     );
     let note = format!("{} names no socket: the daemon at ", other.display());
     assert!(ran.err.starts_with(&note), "{ran:?}");
+}
+
+#[tokio::test]
+async fn who_cannot_stream_answers_as_a_whole() {
+    let whole = "[[providers]]\nname = \"whole\"\nkind = \"scripted\"\n\
+                 models = [{ name = \"m1\", streaming = false }]\nscript = { answer = \"Paris\" }\n";
+    let (_dir, daemon) = daemon(&(several() + whole)).await;
+    let ran = run(&daemon.config, &["ask", "-m", "whole/m1", "?"]).await;
+    assert_eq!(ran.answer("whole/m1"), "Paris\n");
+    let ran = piped(&daemon.config, &["chat", "-m", "whole/m1"], b"hi\n").await;
+    assert_eq!(ran.said(), "Paris\n");
+    for explain in [&["explain"][..], &["ask", "--explain"]] {
+        let ran = run(
+            &daemon.config,
+            &[explain, &["-m", "whole/m1", "?"]].concat(),
+        )
+        .await;
+        assert!(ran.said().contains("\nwhole/m1 "), "{ran:?}");
+    }
 }
 
 #[tokio::test]
@@ -722,8 +770,14 @@ async fn chat_remembers_the_conversation_and_takes_commands() {
     let ran = piped(&daemon.config, &["chat"], input).await;
     assert_eq!(
         (ran.code, ran.out.as_str()),
-        (Some(0), "hello\nagain\n"),
-        "{ran:?}"
+        (Some(1), "hello\nagain\n"),
+        "one of what was piped in failed: {ran:?}"
     );
     assert!(ran.err.contains("no model is called 'nobody'"), "{ran:?}");
+    assert_eq!(
+        piped(&daemon.config, &["chat", "-m", "echo/m1"], b"hi\n")
+            .await
+            .said(),
+        "hi\n"
+    );
 }

@@ -42,7 +42,7 @@ pub struct Ask {
     /// Tell who would be asked, and why, without asking
     #[arg(long)]
     explain: bool,
-    /// Show the answer as a whole once it is there
+    /// Show the answer as a whole once it is there, as it is if nobody asked can stream
     #[arg(long)]
     no_stream: bool,
 }
@@ -60,14 +60,13 @@ impl Ask {
     async fn answer(
         &self,
         connection: &mut Connection,
-        mut body: Value,
+        body: Value,
         out: Output,
     ) -> Result<(), Failure> {
         let client = &mut connection.client;
         let stream = !self.no_stream && !out.json;
         if self.explain {
-            body["stream"] = stream.into();
-            let plan = client.call("explain", body).await?;
+            let plan = explain::ask(client, body, stream).await?;
             if out.json {
                 out.value(&plan)?;
             } else {
@@ -91,6 +90,7 @@ impl Ask {
         match self.ensemble.as_slice() {
             [] => {}
             [name] if !name.contains('/') => body["model"] = format!("ensemble/{name}").into(),
+            [name] if name.starts_with("ensemble/") => body["model"] = name.as_str().into(),
             members => body["quorate"]["ensemble"] = json!(members),
         }
         request::set(&mut body["quorate"], "merge", self.merge.as_deref());
@@ -120,6 +120,8 @@ mod tests {
         assert_eq!(named["model"], "ensemble/panel");
         assert_eq!(named["quorate"], json!({ "merge": "weighted" }));
         assert_eq!(named["messages"][0]["content"], "hello there");
+
+        assert_eq!(body("ask -e ensemble/panel hi")["model"], "ensemble/panel");
 
         let several = body("ask -e a/x,b/y,fast --quorum 2 hello");
         assert_eq!(several["model"], "auto");

@@ -1,5 +1,7 @@
 //! `quorate chat`: a conversation.
 
+use std::io::IsTerminal;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin, stdin};
 use tokio::signal::ctrl_c;
@@ -19,6 +21,7 @@ Ctrl-C         cut the answer that is running, or else leave";
 /// Talk with a model.
 ///
 /// Commands: /model [NAME], /reset, /help, /quit. Ctrl-C cuts a running answer; without one it leaves.
+/// Lines may be piped in: then the exit code is that of the last question that failed, if one did.
 #[derive(Debug, clap::Args)]
 pub struct Chat {
     #[command(flatten)]
@@ -71,6 +74,7 @@ impl Chat {
     async fn talk(mut self, connection: &mut Connection, out: Output) -> Result<(), Failure> {
         let mut lines = BufReader::new(stdin()).lines();
         let mut turns = Vec::new();
+        let mut failed = None;
         if out.watched {
             out.note("/help tells what there is");
         }
@@ -86,20 +90,27 @@ impl Chat {
                 }
                 Line::Model("") => out.note(self.manner.model.as_deref().unwrap_or("auto")),
                 Line::Model(name) => self.manner.model = Some(name.to_owned()),
-                Line::Say(text) => self.say(text, &mut turns, connection, out).await?,
+                Line::Say(text) => {
+                    let exit = self.say(text, &mut turns, connection, out).await?;
+                    failed = exit.or(failed);
+                }
             }
         }
-        Ok(())
+        // Whoever types has seen it and gone on.
+        match failed.filter(|_| !std::io::stdin().is_terminal()) {
+            Some(exit) => Err(Failure::silent(exit)),
+            None => Ok(()),
+        }
     }
 
-    /// One turn of each. A question that failed is forgotten, so that it can be put again.
+    /// One turn of each. A question that failed is forgotten, so that it can be put again; how it failed is told.
     async fn say(
         &self,
         text: &str,
         turns: &mut Vec<Value>,
         connection: &mut Connection,
         out: Output,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Exit>, Failure> {
         turns.push(request::turn(text, &[]));
         let body = self.manner.body(turns);
         match reply::receive(&mut connection.client, body, true, out).await {
@@ -114,14 +125,13 @@ impl Chat {
                 } else if out.watched {
                     out.note(footer::lines(&reply).join("\n"));
                 }
-                Ok(())
+                Ok(None)
             }
             // Without a connection nothing more can be said, without a reader nothing be heard.
             Err(failure) if failure.is_final() => Err(failure),
             Err(failure) => {
                 turns.pop();
-                out.failed(&failure);
-                Ok(())
+                Ok(Some(out.failed(&failure)))
             }
         }
     }

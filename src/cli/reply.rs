@@ -34,25 +34,39 @@ pub struct Reply {
     pub cancelled: bool,
 }
 
-/// Asks with `body`, as a stream or for the whole answer, and shows what is said as it arrives, ended
-/// by a line break. Ctrl-C cancels the query, and what there is of an answer remains.
+/// Asks with `body`, as a stream (unless nobody asked can) or for the whole answer, and shows what is said as it
+/// arrives, ended by a line break. Ctrl-C cancels the query, and what there is of an answer remains.
 pub async fn receive(
     client: &mut Client,
-    mut body: Value,
+    body: Value,
     stream: bool,
     out: Output,
 ) -> Result<Reply, Failure> {
-    let method = if stream { "stream" } else { "ask" };
-    if stream {
-        body["stream"] = true.into();
-        body["stream_options"] = json!({ "include_usage": true });
-    }
     let mut reply = Reply::default();
-    let received = reply.follow(client, method, body, out).await;
+    let received = if stream {
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        streamed["stream_options"] = json!({ "include_usage": true });
+        match reply.follow(client, "stream", streamed, out).await {
+            Err(failure) if cannot_stream(&failure) => reply.follow(client, "ask", body, out).await,
+            received => received,
+        }
+    } else {
+        reply.follow(client, "ask", body, out).await
+    };
     if !reply.text.is_empty() && !reply.text.ends_with('\n') && !out.json {
         out.piece("\n")?;
     }
     received.map(|()| reply)
+}
+
+/// Whether nobody who is asked can stream: then the answer may still come whole.
+pub fn cannot_stream(failure: &Failure) -> bool {
+    failure
+        .details
+        .get("kind")
+        .is_some_and(|kind| kind == "unsupported")
+        && failure.message.contains("cannot do streaming")
 }
 
 impl Reply {
