@@ -310,6 +310,40 @@ async fn explain_shows_what_was_drawn_who_was_chosen_and_why() {
 }
 
 #[tokio::test]
+async fn a_choice_made_again_says_why_there_is_nothing_to_show() {
+    let (_dir, daemon) = daemon(&several()).await;
+    let decision = async |model: &str| {
+        let ran = run(&daemon.config, &["ask", "--json", "-m", model, "?"]).await;
+        ran.json()["quorate"]["decision"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    for (model, note) in [
+        ("any", "the order is the configuration's: nothing was drawn"),
+        (
+            "ensemble/panel",
+            "merge plurality: the answers decide, nothing was drawn",
+        ),
+    ] {
+        let ran = run(
+            &daemon.config,
+            &["explain", "--replay", &decision(model).await],
+        )
+        .await;
+        assert_eq!(ran.said().lines().last(), Some(note), "{model}");
+    }
+    for args in [
+        &["explain", "--replay", "hello"][..],
+        &["feedback", "hello", "1"],
+    ] {
+        let ran = run(&daemon.config, args).await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("'hello' is no decision's id"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_set_for_a_command_is_not_ignored_because_a_daemon_answers() {
     let (dir, daemon) = daemon(&several()).await;
     for command in [
@@ -544,6 +578,14 @@ async fn feedback_names_who_learned_from_it() {
         let ran = run(&daemon.config, &["feedback", decision, "0.9"]).await;
         assert_eq!(ran.said(), format!("{outcome} for east/m1\n"));
     }
+    let ran = run(&daemon.config, &["feedback", decision, "0.2"]).await;
+    let stays = "changed for east/m1; kept, but what was learned of the earlier judgement stays\n";
+    assert_eq!(ran.said(), stays);
+    let help = run(&daemon.config, &["feedback", "--help"]).await;
+    assert!(
+        help.said().contains("<DECISION> <SCORE|--thumb"),
+        "{help:?}"
+    );
     let ran = run(&daemon.config, &["feedback", decision, "0.1", "--json"]).await;
     assert_eq!(
         ran.json(),

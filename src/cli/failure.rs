@@ -115,6 +115,17 @@ impl Failure {
         }
     }
 
+    /// The same, if it was about a decision that nobody knows: one whose id cannot be one is not too old.
+    pub fn of_decision(mut self, id: &str) -> Self {
+        let could_be = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !could_be && self.message.starts_with("no decision of this id") {
+            self.message = format!(
+                "'{id}' is no decision's id: one is 32 hexadecimal digits, told below each answer"
+            );
+        }
+        self
+    }
+
     /// Whether nothing that follows can succeed: the daemon or the reader is gone.
     pub fn is_final(&self) -> bool {
         let by_daemon = self.details.contains_key("rpc_code");
@@ -214,6 +225,14 @@ mod tests {
         let refused = json!({ "code": -32000, "data": { "quorate": { "kind": "connect" } } });
         assert!(!Failure::from_rpc(&refused).is_final());
         assert!(Failure::unavailable("gone").is_final());
+    }
+
+    #[test]
+    fn an_id_that_cannot_be_one_is_not_too_old() {
+        let old = "no decision of this id is known; it may be too old";
+        let told = |id: &str| Failure::query(old).of_decision(id).message;
+        assert_eq!(told(&"0af1".repeat(8)), old);
+        assert!(told("0af1").starts_with("'0af1' is no decision's id"));
     }
 
     #[test]

@@ -9,7 +9,11 @@ use super::output::Output;
 
 /// Tell how good an answer was, so that the daemon learns from it.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("judgement").required(true).multiple(false))]
+#[command(
+    group = clap::ArgGroup::new("judgement").required(true).multiple(false),
+    override_usage = "quorate feedback [OPTIONS] <DECISION> \
+        <SCORE|--thumb <up|down>|--chosen <MODEL>|--reference <TEXT>>"
+)]
 pub struct Feedback {
     /// The decision, as shown below the answer
     decision: String,
@@ -25,7 +29,8 @@ pub struct Feedback {
     /// The right answer: whoever gave it was right
     #[arg(long, group = "judgement", value_name = "TEXT")]
     reference: Option<String>,
-    /// Who judges; a source's later judgement replaces its earlier one [default: user]
+    /// Who judges; a source's later judgement of a decision is kept in place of its earlier one, and what was
+    /// learned of that stays [default: user]
     #[arg(long)]
     source: Option<String>,
 }
@@ -50,7 +55,8 @@ impl Feedback {
             "reference": self.reference,
             "source": self.source,
         });
-        let report = client.call("feedback", judgement).await?;
+        let report = client.call("feedback", judgement).await;
+        let report = report.map_err(|failure| failure.of_decision(&self.decision))?;
         if out.json {
             return Ok(out.value(&report)?);
         }
@@ -61,6 +67,9 @@ impl Feedback {
             .unwrap_or_default();
         let unlearned = match report["reason"].as_str() {
             Some(why) => format!("; not learned from: {why}"),
+            None if outcome == "changed" => {
+                "; kept, but what was learned of the earlier judgement stays".into()
+            }
             None => String::new(),
         };
         Ok(out.line(format_args!("{outcome}{about}{unlearned}"))?)

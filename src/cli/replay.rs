@@ -35,7 +35,8 @@ impl Explain {
     pub async fn run(self, global: &Global, out: Output) -> Result<(), Failure> {
         if let Some(decision) = self.replay {
             let mut client = Client::dial(global).await?;
-            let replay = client.call(METHOD, json!({ "decision": decision })).await?;
+            let replay = client.call(METHOD, json!({ "decision": decision })).await;
+            let replay = replay.map_err(|failure| failure.of_decision(&decision))?;
             if out.json {
                 out.value(&replay)?;
             } else {
@@ -48,11 +49,9 @@ impl Explain {
             };
         }
         let prompt = request::prompt(&self.prompt, request::piped(out).await?.as_deref())?;
-        let mut body = self.manner.body(&[request::turn(&prompt, &[])]);
-        // As `ask` would send it: who cannot stream is left out.
-        body["stream"] = (!out.json).into();
+        let body = self.manner.body(&[request::turn(&prompt, &[])]);
         let mut connection = Connection::open(global, out).await?;
-        let plan = connection.client.call("explain", body).await;
+        let plan = explain::ask(&mut connection.client, body, !out.json).await;
         connection.close().await;
         let plan = plan?;
         if out.json {
@@ -84,6 +83,9 @@ fn again(replay: &Value) -> String {
     } else {
         format!("state {state}; in force now: {current}")
     };
+    let note = text("note")
+        .map(|note| format!("{note}\n"))
+        .unwrap_or_default();
     let rows: Vec<[Cell; 7]> = replay["candidates"]
         .as_array()
         .into_iter()
@@ -100,7 +102,7 @@ fn again(replay: &Value) -> String {
         "EVIDENCE",
     ];
     format!(
-        "decision {decision}: {verdict}{why}\n{learned}\n{}",
+        "decision {decision}: {verdict}{why}\n{learned}\n{note}{}",
         table(heads, &rows)
     )
 }
