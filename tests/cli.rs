@@ -684,6 +684,11 @@ async fn a_wrong_command_line_is_refused() {
             "{args:?}: {ran:?}"
         );
         assert!(ran.err.starts_with("error: "), "{args:?}: {ran:?}");
+        let ran = run(config, &[args, &["--json"]].concat()).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(2), ""), "{args:?}");
+        let error = ran.json()["error"].take();
+        let told = error["message"].as_str().unwrap();
+        assert!(error["exit"] == 2 && !told.starts_with("error"), "{error}");
     }
     let ran = run(config, &["--help"]).await;
     assert!(ran.said().contains("75  overloaded"), "{ran:?}");

@@ -64,6 +64,7 @@ mod table;
 mod testimony;
 mod weights;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -129,6 +130,9 @@ impl Args {
     /// if there is an `Err`.
     pub fn read() -> Result<Self, Exit> {
         Self::try_parse().map_err(|error| {
+            if error.use_stderr() && asks_for_json(std::env::args_os()) {
+                return Output::new(true).failed(&refusal(&error));
+            }
             // With nobody to read it there is nobody to tell.
             let _ = error.print();
             if error.use_stderr() {
@@ -138,6 +142,17 @@ impl Args {
             }
         })
     }
+}
+
+/// Whether `--json` is among arguments that could not be read as a whole.
+fn asks_for_json(args: impl Iterator<Item = OsString>) -> bool {
+    args.take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json")
+}
+
+fn refusal(error: &clap::Error) -> Failure {
+    let told = error.render().to_string();
+    Failure::usage(told.trim_start_matches("error: ").trim_end())
 }
 
 /// Does what `args` say.
