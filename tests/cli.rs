@@ -421,6 +421,27 @@ async fn a_variable_that_misses_an_underscore_is_told_of() {
 }
 
 #[tokio::test]
+async fn evidence_that_is_refused_is_named_by_its_line_however_few_there_are() {
+    let (dir, daemon) = daemon(&several()).await;
+    let file = dir.path().join("evidence.jsonl");
+    let line = "{\"deployment\":\"nobody/x\",\"score\":1,\"source\":\"test\"}\n";
+    let name = file.to_str().unwrap();
+    for text in [format!("\n{line}"), format!("\n{line}{line}")] {
+        std::fs::write(&file, text).unwrap();
+        let ran = run(&daemon.config, &["state", "import", name]).await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let place = format!("error: {name}:2: deployment: ");
+        assert!(ran.err.starts_with(&place), "{ran:?}");
+    }
+    let beyond = ["state", "import", name, "--from-line", "9"];
+    let ran = run(&daemon.config, &beyond).await;
+    assert!(
+        ran.err.contains("has 3 lines: there is no line 9"),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test]
 async fn models_are_the_same_with_and_without_a_daemon() {
     let (_dir, daemon) = daemon(&several()).await;
     let config = daemon.config.clone();

@@ -2,6 +2,7 @@
 
 mod shown;
 
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -36,7 +37,8 @@ enum Action {
     Show,
     /// Write what is learned to a file
     Export {
-        /// The file; it takes the old one's place whole or not at all [default: standard output]
+        /// The file; it takes the old one's place whole or not at all, and a device or a pipe is written to
+        /// [default: standard output]
         #[arg(default_value = "-", hide_default_value = true)]
         file: String,
     },
@@ -154,8 +156,17 @@ async fn export(global: &Global, file: &str, out: Output) -> Result<(), Failure>
 }
 
 /// Writes a file that only its owner reads, in place of what was there; after a crash it is the old one or the new.
+/// A symlink stays one, and what is no regular file (a device, a pipe) is written to.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
+    if path.exists() && !path.is_file() {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let target = if path.is_symlink() {
+        std::fs::canonicalize(path)?
+    } else {
+        path.to_owned()
+    };
+    let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
@@ -163,7 +174,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
+    file.persist(target)?;
     Ok(())
 }
 
@@ -328,5 +339,22 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(replace(&directory.path().join("none/state.json"), b"").is_err());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["state.json", "latest"].map(|name| directory.path().join(name));
+        std::fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("state.json", &link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+
+        let device = directory.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        replace(&device, b"lost").unwrap();
+        assert!(device.is_symlink() && !Path::new("/dev/null").is_file());
+        assert!(replace(directory.path(), b"").is_err(), "a directory");
     }
 }

@@ -52,9 +52,12 @@ impl Testimony {
             });
         }
         if entries.is_empty() {
-            return Err(Failure::query(format!(
-                "{name} holds neither a state nor evidence"
-            )));
+            let lines = bytes.trim_ascii_end().split(|byte| *byte == b'\n').count() as u64;
+            return Err(Failure::query(if from > lines {
+                format!("{name} has {lines} lines: there is no line {from} to begin with")
+            } else {
+                format!("{name} holds neither a state nor evidence")
+            }));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -96,9 +99,12 @@ impl Testimony {
     /// What to tell if a batch was not taken: the line, how many were, and where to go on.
     fn refused(&self, batch: &[Entry], failure: Failure, taken: u64) -> Failure {
         let place = failure.details.get("param").and_then(Value::as_str);
+        // Of one entry alone the daemon names the field and no index.
+        let alone = place.filter(|_| batch.len() == 1).map(|_| 0);
         let index = place
             .and_then(index)
             .or_else(|| index(&failure.message))
+            .or(alone)
             .filter(|_| failure.details.contains_key("rpc_code"));
         let of_batch = failure
             .details
@@ -112,9 +118,8 @@ impl Testimony {
         let next = next.map_or(0, |entry| entry.line);
         let told = match index.and_then(|index| batch.get(index)) {
             Some(entry) => {
-                let field = place
-                    .and_then(|place| place.split_once("]."))
-                    .map(|(_, field)| field);
+                let field =
+                    place.map(|place| place.split_once("].").map_or(place, |(_, field)| field));
                 let field = field.map(|field| format!("{field}: ")).unwrap_or_default();
                 refusal(
                     &self.name,
