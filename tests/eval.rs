@@ -269,6 +269,8 @@ fn what_cannot_be_measured_is_refused_with_its_reason() {
                 "test.jsonl",
                 "--members",
                 "a,b",
+                "--prices",
+                "prices.toml",
                 "--svg",
                 "frontier.svg",
             ],
@@ -295,6 +297,124 @@ fn what_cannot_be_measured_is_refused_with_its_reason() {
         assert!(told.contains(said), "{args:?}: {told}");
         assert!(!Path::new(&lab.path("frontier.svg")).exists());
     }
+}
+
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    let lab = Lab::new("20");
+    let models = lab.models();
+    let ensemble = ["ensemble", "--test", "test.jsonl", "--members", &models];
+    let learn = ["--learn", "learn.jsonl"];
+    let adaptive = ["--merge", "adaptive"];
+    let cost = ["--target-cost", "1"];
+    let prices = ["--prices", "prices.toml"];
+    std::fs::write(lab.path("few.toml"), "").unwrap();
+    let few = ["--prices", "few.toml"];
+    for (more, said) in [
+        ([&adaptive[..], &cost, &prices].concat(), "--learn"),
+        ([&adaptive[..], &cost, &learn].concat(), "--prices"),
+        (
+            [&adaptive[..], &cost, &learn, &few].concat(),
+            "there is none of",
+        ),
+        (
+            [&cost[..], &learn, &prices].concat(),
+            "--target-cost is for",
+        ),
+        (
+            [&adaptive[..], &["--target-accuracy", "80"]].concat(),
+            "--learn",
+        ),
+        (
+            vec!["--stop", "0.9"],
+            "--stop is for --merge adaptive or cascade",
+        ),
+        (vec!["--worth", "0.1"], "plurality asks all at once"),
+    ] {
+        let ran = lab.run(&[&ensemble[..], &more].concat());
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(2), "{more:?}: {told}");
+        assert!(told.contains(said), "{more:?}: {told}");
+    }
+    for again in ["test.jsonl", "./test.jsonl"] {
+        let ran = lab.run(&["generate", "test.jsonl", "--split", again]);
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(2), "{told}");
+        assert!(told.contains("one would overwrite another"), "{told}");
+    }
+}
+
+#[test]
+fn a_cost_is_unknown_where_a_price_is_and_nothing_was_saved_of_calls_that_were_made() {
+    let lab = Lab::new("40");
+    let models = lab.models();
+    let priced = std::fs::read_to_string(lab.path("prices.toml")).unwrap();
+    let (first, others) = priced.split_once('\n').unwrap();
+    let first = first.split(' ').next().unwrap().trim_matches('"');
+    std::fs::write(lab.path("most.toml"), others).unwrap();
+    let most = ["--prices", "most.toml"];
+    let report = lab.ensemble(&[&["--merge", "first"][..], &most].concat());
+    assert_eq!(report.get("cost_per_1000"), None, "{report}");
+    assert_eq!(report["unpriced"], serde_json::json!([first]));
+    assert_eq!(
+        (number(&report, "calls"), number(&report, "calls_saved")),
+        (4.0, 0.0)
+    );
+
+    let route = [
+        "route",
+        "--data",
+        "test.jsonl",
+        "--queries",
+        "20",
+        "--seeds",
+        "1",
+    ];
+    let ran = lab.run(&[&route[..], &most, &["--policy", "uniform"]].concat());
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        told.contains(&format!("unknown: no price of {first}")),
+        "{told}"
+    );
+
+    let frontier = [
+        "frontier",
+        "--learn",
+        "learn.jsonl",
+        "--test",
+        "test.jsonl",
+        "--members",
+    ];
+    let frontier = [&frontier[..], &[&models, "--worths", "0.05"]].concat();
+    let ran = lab.run(&frontier);
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert_eq!(
+        told.matches("unknown").count(),
+        told.lines().count() - 1,
+        "{told}"
+    );
+    let points = json(&lab.run(&[&frontier[..], &most, &["--json"]].concat()))["points"].take();
+    for point in points.as_array().unwrap() {
+        let known = point["group"] == "model" && point["label"] != first;
+        if point["group"] != "auto" {
+            assert_eq!(point.get("cost_per_1000").is_some(), known, "{point}");
+        }
+    }
+
+    let saved = lab.run(&[&route[..], &["--out", "route.json"]].concat());
+    assert!(saved.status.success());
+    let ensemble = ["ensemble", "--test", "test.jsonl", "--members", &models];
+    let ran = lab.run(&[&ensemble[..], &["--against", "route.json"]].concat());
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    assert!(told.contains("the result of another command"), "{told}");
+}
+
+#[test]
+fn the_worths_of_the_frontier_are_written_as_they_are_read() {
+    let help = Lab::new("2").run(&["frontier", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(help.contains("0.01,0.03,0.1,0.3,1]"), "{help}");
 }
 
 #[test]

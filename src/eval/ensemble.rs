@@ -64,9 +64,12 @@ pub struct Report {
     pub calls: f64,
     /// Members that did not have to be asked per question, mean.
     pub calls_saved: f64,
-    /// Dollars per 1,000 questions; none without prices.
+    /// Dollars per 1,000 questions; none without a price of every member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_per_1000: Option<f64>,
+    /// Members without a price, where others have one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unpriced: Vec<String>,
     /// Accuracy of the best member alone, in per cent, and its name.
     pub best_member: f64,
     /// Who that is.
@@ -176,7 +179,8 @@ pub async fn run(
                 tally.cost += answer.report.cost.unwrap_or(0.0);
                 if let Some(ensemble) = &answer.report.ensemble {
                     tally.calls += ensemble.calls;
-                    tally.saved += ensemble.saved;
+                    // Not what was saved of the way: a call that was ended early was made.
+                    tally.saved += options.members.len() - ensemble.calls;
                     *tally.stopped.entry(ensemble.stopped.into()).or_default() += 1;
                 }
             }
@@ -204,6 +208,7 @@ pub async fn run(
         .unwrap_or_default();
     let invalid = |error: metrics::MetricError| Error::invalid("test", error.to_string());
     let n = test.len() as f64;
+    let unpriced = prices.map_or_else(Vec::new, |prices| prices.lacking(&options.members));
     Ok(Report {
         merge: options.merge.name(),
         members: options.members.clone(),
@@ -212,7 +217,10 @@ pub async fn run(
         summary: metrics::summary(&tally.outcomes).map_err(invalid)?,
         calls: tally.calls as f64 / n,
         calls_saved: tally.saved as f64 / n,
-        cost_per_1000: prices.map(|_| 1000.0 * tally.cost / n),
+        cost_per_1000: prices
+            .filter(|_| unpriced.is_empty())
+            .map(|_| 1000.0 * tally.cost / n),
+        unpriced,
         best_member: best.1,
         best_member_name: best.0,
         member_accuracy,

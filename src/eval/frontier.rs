@@ -26,8 +26,9 @@ pub struct Point {
     pub accuracy_se: f64,
     /// Calls a question, mean.
     pub calls: f64,
-    /// Dollars per 1,000 questions; 0 without prices.
-    pub cost_per_1000: f64,
+    /// Dollars per 1,000 questions; none without a price of everybody who is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_per_1000: Option<f64>,
     /// Expected calibration error, of ways that state a confidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ece: Option<f64>,
@@ -117,7 +118,7 @@ pub async fn run(
             accuracy: 100.0 * run.reward,
             accuracy_se: 100.0 * run.reward_se,
             calls: 1.0,
-            cost_per_1000: run.cost_per_1000.unwrap_or(0.0),
+            cost_per_1000: run.cost_per_1000,
             ece: None,
             brier: None,
         });
@@ -147,7 +148,7 @@ pub async fn run(
             accuracy: run.summary.accuracy,
             accuracy_se: run.summary.accuracy_se,
             calls: run.calls,
-            cost_per_1000: run.cost_per_1000.unwrap_or(0.0),
+            cost_per_1000: run.cost_per_1000,
             ece: Some(run.summary.ece),
             brier: Some(run.summary.brier),
         });

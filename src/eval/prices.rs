@@ -128,6 +128,12 @@ impl Prices {
         self.models.get(model).copied()
     }
 
+    /// Which of these models it has no price for: what they cost is not known, and neither is a sum with them.
+    pub fn lacking(&self, models: &[String]) -> Vec<String> {
+        let lacks = |model: &&String| !self.models.contains_key(*model);
+        models.iter().filter(lacks).cloned().collect()
+    }
+
     /// Every model with its price, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Price)> {
         self.models

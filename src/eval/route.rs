@@ -71,9 +71,12 @@ pub struct Report {
     /// Its standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_after_shift_se: Option<f64>,
-    /// Dollars per 1,000 queries.
+    /// Dollars per 1,000 queries; none without a price of every model that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_per_1000: Option<f64>,
+    /// Models without a price that were asked, where others have one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unpriced: Vec<String>,
     /// The best single model and its mean reward over the whole set.
     pub best_single: String,
     /// That mean reward.
@@ -171,6 +174,12 @@ pub async fn run(
         };
         (model.clone(), (0..PARTS).map(share).collect())
     });
+    let asked = models.iter().enumerate().filter(|(at, _)| {
+        let shares = runs.iter().flat_map(|run| &run.shares[*at]);
+        shares.into_iter().any(|share| *share > 0.0)
+    });
+    let asked: Vec<String> = asked.map(|(_, model)| model.clone()).collect();
+    let unpriced = prices.map_or_else(Vec::new, |prices| prices.lacking(&asked));
     Ok(Report {
         policy: match &options.policy {
             Policy::Thompson => "thompson".into(),
@@ -187,7 +196,10 @@ pub async fn run(
         regret_best_per_task: of(&|run| run.regret_task).0,
         reward_after_shift: after.map(|(mean, _)| mean),
         reward_after_shift_se: after.map(|(_, se)| se),
-        cost_per_1000: prices.map(|_| of(&|run| 1000.0 * run.cost / n).0),
+        cost_per_1000: prices
+            .filter(|_| unpriced.is_empty())
+            .map(|_| of(&|run| 1000.0 * run.cost / n).0),
+        unpriced,
         best_single_reward: best.single_reward,
         best_per_task_reward: best.task_reward,
         best_single: best.single,

@@ -11,7 +11,7 @@ use super::super::failure::Failure;
 use super::super::output::Output;
 use super::super::table::{Cell, table};
 use super::files::{load, load_or_none};
-use super::measure::{Measure, paused};
+use super::measure::{Measure, cost, paused};
 use super::range::{WORTH, count, within};
 
 #[derive(Debug, clap::Args)]
@@ -34,11 +34,11 @@ pub(super) struct Ensemble {
     /// What one more right answer is worth, in dollars (without --prices in calls), for adaptive and cascade
     #[arg(long, value_parser = within(WORTH), conflicts_with_all = ["target_cost", "target_accuracy"])]
     worth: Option<f64>,
-    /// Tune to this many dollars per 1,000 questions on the learned set
-    #[arg(long, value_parser = within(0.001..=1e6), value_name = "DOLLARS", conflicts_with = "target_accuracy")]
+    /// Tune to this many dollars per 1,000 questions on the learned set, for adaptive and cascade
+    #[arg(long, value_parser = within(0.001..=1e6), value_name = "DOLLARS", conflicts_with = "target_accuracy", requires_all = ["learn", "prices"])]
     target_cost: Option<f64>,
-    /// Tune to this accuracy, in per cent, on the learned set
-    #[arg(long, value_parser = within(1.0..=100.0), value_name = "PERCENT")]
+    /// Tune to this accuracy, in per cent, on the learned set, for adaptive and cascade
+    #[arg(long, value_parser = within(1.0..=100.0), value_name = "PERCENT", requires = "learn")]
     target_accuracy: Option<f64>,
     /// How many members are asked at first
     #[arg(long, value_parser = count(1..=32))]
@@ -67,9 +67,32 @@ impl Ensemble {
             let message = format!("--wave must be 1 to {members}, the number of members");
             return Err(Failure::usage(message));
         }
+        let steps = [
+            ("stop", self.stop),
+            ("worth", self.worth),
+            ("target-cost", self.target_cost),
+            ("target-accuracy", self.target_accuracy),
+        ];
+        let step = steps.into_iter().find(|(_, value)| value.is_some());
+        let stepwise = matches!(self.merge, Strategy::Adaptive | Strategy::Cascade);
+        if let Some((option, _)) = step.filter(|_| !stepwise) {
+            let merge = self.merge;
+            return Err(Failure::usage(format!(
+                "--{option} is for --merge adaptive or cascade, which ask one after the other; {merge} asks all at once"
+            )));
+        }
         let learn = load_or_none(self.learn.as_ref())?;
         let test = load(&self.test)?;
         let prices = self.measure.prices()?;
+        let lacking = prices.as_ref().map(|prices| prices.lacking(&self.members));
+        if let Some(lacking) = lacking.filter(|some| self.target_cost.is_some() && !some.is_empty())
+        {
+            return Err(Failure::usage(format!(
+                "--target-cost needs a price of every member in --prices; there is none of {}",
+                lacking.join(", ")
+            )));
+        }
+        let earlier = self.measure.earlier("merge")?;
         let cost = self.target_cost.map(|dollars| Aim::Cost(dollars / 1000.0));
         let accuracy = self
             .target_accuracy
@@ -89,7 +112,8 @@ impl Ensemble {
             runtime.block_on(run)
         })
         .await?;
-        self.measure.finish(&report, &ensemble_text(&report), out)
+        self.measure
+            .finish(&report, &ensemble_text(&report), earlier, out)
     }
 }
 
@@ -115,8 +139,8 @@ fn ensemble_text(report: &ensemble::Report) -> String {
         "calls",
         format!("{:.2} (saved {:.2})", report.calls, report.calls_saved),
     );
-    if let Some(cost) = report.cost_per_1000 {
-        row("USD per 1,000", format!("{cost:.3}"));
+    if let Some(cost) = cost(report.cost_per_1000, &report.unpriced) {
+        row("USD per 1,000", cost);
     }
     if let Some(worth) = report.worth {
         row("worth", format!("{worth:.4}"));

@@ -22,11 +22,13 @@ pub(super) struct Frontier {
     /// The members, as the record names them
     #[arg(long, value_delimiter = ',', required = true, value_name = "MODEL,…")]
     members: Vec<String>,
-    /// Worths of a right answer at which cascades and adaptive ensembles are measured
-    #[arg(long, value_delimiter = ',', default_values_t = [0.01, 0.03, 0.1, 0.3, 1.0], value_parser = within(WORTH))]
+    /// Worths of a right answer, in dollars (without --prices in calls), at which cascades and adaptive ensembles are
+    /// measured
+    #[arg(long, value_delimiter = ',', default_value = "0.01,0.03,0.1,0.3,1", value_parser = within(WORTH))]
     worths: Vec<f64>,
-    /// Write the frontier as SVG here, and the reliability diagram beside it as NAME.reliability.svg
-    #[arg(long, value_name = "FILE")]
+    /// Write the frontier as SVG here, and the reliability diagram beside it as NAME.reliability.svg; of what has no
+    /// price nothing is drawn
+    #[arg(long, value_name = "FILE", requires = "prices")]
     svg: Option<PathBuf>,
     #[command(flatten)]
     measure: Measure,
@@ -36,6 +38,7 @@ impl Frontier {
     pub async fn run(self, out: Output) -> Result<(), Failure> {
         let (learn, test) = (load(&self.learn)?, load(&self.test)?);
         let prices = self.measure.prices()?;
+        let earlier = self.measure.earlier("points")?;
         let options = frontier::Options {
             members: self.members,
             worths: self.worths,
@@ -50,11 +53,13 @@ impl Frontier {
             let points: Vec<plot::Point<'_>> = report
                 .points
                 .iter()
-                .map(|point| plot::Point {
-                    label: &point.label,
-                    x: point.cost_per_1000,
-                    y: point.accuracy,
-                    group: point.group,
+                .filter_map(|point| {
+                    Some(plot::Point {
+                        label: &point.label,
+                        x: point.cost_per_1000?,
+                        y: point.accuracy,
+                        group: point.group,
+                    })
                 })
                 .collect();
             let title = format!("Accuracy against cost, {} questions", report.n);
@@ -76,7 +81,10 @@ impl Frontier {
                     point.group.into(),
                     format!("{:.2} ± {:.2}", point.accuracy, point.accuracy_se).into(),
                     format!("{:.2}", point.calls).into(),
-                    format!("{:.3}", point.cost_per_1000).into(),
+                    point
+                        .cost_per_1000
+                        .map_or("unknown".into(), |cost| format!("{cost:.3}"))
+                        .into(),
                     point
                         .ece
                         .map_or("–".into(), |ece| format!("{ece:.3}"))
@@ -92,6 +100,7 @@ impl Frontier {
             "USD PER 1,000",
             "ECE",
         ];
-        self.measure.finish(&report, &table(heads, &rows), out)
+        self.measure
+            .finish(&report, &table(heads, &rows), earlier, out)
     }
 }

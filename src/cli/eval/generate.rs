@@ -1,5 +1,6 @@
 //! `quorate eval generate`: a recorded set that nobody recorded.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use quorate::eval::synthetic;
@@ -32,6 +33,14 @@ pub(super) struct Generate {
 
 impl Generate {
     pub fn run(self, out: Output) -> Result<(), Failure> {
+        let files = [Some(&self.out), self.split.as_ref(), self.prices.as_ref()];
+        let files = files.into_iter().flatten();
+        let apart: BTreeSet<PathBuf> = files.clone().flat_map(std::path::absolute).collect();
+        if apart.len() < files.count() {
+            let message =
+                "OUT, --split and --prices must be files of their own: one would overwrite another";
+            return Err(Failure::usage(message));
+        }
         let records = synthetic::generate(self.questions, self.models, self.seed);
         match &self.split {
             Some(second) => {

@@ -23,7 +23,7 @@ pub(super) struct Measure {
     /// Keep the result here as JSON, for a later run to be compared with
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Tell what changed since the result in this file
+    /// Tell what changed since the result in this file, of the same command
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
 }
@@ -36,21 +36,36 @@ impl Measure {
         self.prices.as_ref().map(read).transpose()
     }
 
-    /// Prints a result, keeps it where that is wanted, and tells what changed.
-    pub fn finish(&self, result: &impl Serialize, shown: &str, out: Output) -> Result<(), Failure> {
+    /// The result to compare with, if there is to be one. It must have the field `mark`, by which the results of
+    /// one command are known: those of two have nothing in common that could be compared.
+    pub fn earlier(&self, mark: &str) -> Result<Option<Value>, Failure> {
+        let Some(path) = &self.against else {
+            return Ok(None);
+        };
+        let earlier = compare::read(path).map_err(|error| Failure::query(error.to_string()))?;
+        if earlier.get(mark).is_none() {
+            let path = path.display();
+            let why = "is the result of another command: only this one's can be compared with it";
+            return Err(Failure::usage(format!("--against {path}: {why}")));
+        }
+        Ok(Some(earlier))
+    }
+
+    /// Prints a result, keeps it where that is wanted, and tells what changed since an earlier one.
+    pub fn finish(
+        &self,
+        result: &impl Serialize,
+        shown: &str,
+        earlier: Option<Value>,
+        out: Output,
+    ) -> Result<(), Failure> {
         let broken = |error: &dyn std::fmt::Display| Failure::query(error.to_string());
         let value = serde_json::to_value(result).map_err(|error| broken(&error))?;
         if let Some(path) = &self.out {
             std::fs::write(path, format!("{value:#}\n"))
                 .map_err(|error| broken(&format!("{}: {error}", path.display())))?;
         }
-        let changes = match &self.against {
-            Some(path) => {
-                let before = compare::read(path).map_err(|error| broken(&error))?;
-                Some(compare::compare(&before, &value))
-            }
-            None => None,
-        };
+        let changes = earlier.map(|before| compare::compare(&before, &value));
         if out.json {
             let mut value = value;
             if let (Some(changes), Value::Object(fields)) = (&changes, &mut value) {
@@ -64,6 +79,15 @@ impl Measure {
             out.line(change)?;
         }
         Ok(())
+    }
+}
+
+/// What 1,000 questions cost, for people; nothing where nobody gave a price.
+pub(super) fn cost(per_1000: Option<f64>, unpriced: &[String]) -> Option<String> {
+    match per_1000 {
+        Some(cost) => Some(format!("{cost:.3}")),
+        None if unpriced.is_empty() => None,
+        None => Some(format!("unknown: no price of {}", unpriced.join(", "))),
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::failure::Failure;
 use super::super::output::Output;
 use super::super::table::{Cell, table};
 use super::files::{load, load_or_none};
-use super::measure::{Measure, paused};
+use super::measure::{Measure, cost, paused};
 use super::range::{count, within};
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,7 @@ impl Route {
         let learn = load_or_none(self.learn.as_ref())?;
         let test = load(&self.data)?;
         let prices = self.measure.prices()?;
+        let earlier = self.measure.earlier("policy")?;
         let queries = if self.queries == 0 {
             test.len()
         } else {
@@ -104,7 +105,8 @@ impl Route {
             runtime.block_on(run)
         })
         .await?;
-        self.measure.finish(&report, &route_text(&report), out)
+        self.measure
+            .finish(&report, &route_text(&report), earlier, out)
     }
 }
 
@@ -139,8 +141,8 @@ fn route_text(report: &route::Report) -> String {
     if let (Some(after), Some(se)) = (report.reward_after_shift, report.reward_after_shift_se) {
         row("reward after the shift", format!("{after:.4} ± {se:.4}"));
     }
-    if let Some(cost) = report.cost_per_1000 {
-        row("USD per 1,000", format!("{cost:.3}"));
+    if let Some(cost) = cost(report.cost_per_1000, &report.unpriced) {
+        row("USD per 1,000", cost);
     }
     row("explored", format!("{:.1} %", 100.0 * report.explored));
     let mut text = table(["", "VALUE"], &rows);
