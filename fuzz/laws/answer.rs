@@ -83,7 +83,9 @@ fn piece(bytes: &[u8], mut read: Delta) {
         assert_eq!(read.choices.len(), choices.len());
         for (choice, said) in read.choices.iter().zip(choices) {
             let delta = &said["delta"];
-            assert_eq!(u64::from(choice.index), said["index"].as_u64().unwrap_or(0));
+            if let Some(index) = said["index"].as_u64() {
+                assert_eq!(u64::from(choice.index), index.min(u32::MAX.into()));
+            }
             assert_eq!(choice.content, text(&delta["content"]));
             assert_eq!(choice.refusal.as_deref(), delta["refusal"].as_str());
             let reasoning = delta["reasoning_content"]
@@ -100,7 +102,7 @@ fn piece(bytes: &[u8], mut read: Delta) {
         }
         assert_eq!(read.model.as_deref(), tree["model"].as_str());
         let counted = tree["usage"].is_object() || choices.iter().any(|c| c["usage"].is_object());
-        assert_eq!(read.usage.is_some(), counted);
+        assert!(counted || read.usage.is_none());
         read.report = Some(Box::new(Report::default()));
         out.clear();
         chunk::write(&read, &mut context, &mut out);

@@ -10,6 +10,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::lenient::{count, extra, json_text, place};
 use super::{encode, error, splice};
 use crate::answer::{Answer, Choice, Reply, Report, Usage};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +20,8 @@ use crate::query::{FunctionCall, Original, ToolCall, Wire};
 ///
 /// Servers deviate, and are understood: `null` for an empty list, `reasoning` for `reasoning_content` or both
 /// (vLLM, OpenRouter), content as a list of parts (Mistral), tool calls without an id (older Ollama), an error
-/// with status 200 (OpenRouter).
+/// with status 200 (OpenRouter), arguments of a tool as an object. Where a count, an index or the model's name is
+/// something else, it counts as not told.
 ///
 /// # Errors
 /// [`Malformed`](ErrorKind::Malformed) with the reason, or the error that the body carries.
@@ -28,7 +30,7 @@ pub fn read(body: Bytes) -> Result<Answer> {
         let message = format!("the upstream's answer is no chat completion: {why}");
         Error::new(ErrorKind::Malformed, message).with_upstream(200, &body)
     })?;
-    if let Some(carried) = completion.error {
+    if let Some(carried) = completion.error.filter(error::is_one) {
         return Err(error::carried(carried));
     }
     let Some(choices) = completion.choices else {
@@ -50,14 +52,16 @@ pub fn read(body: Bytes) -> Result<Answer> {
 #[derive(Deserialize)]
 struct Completion {
     choices: Option<Vec<ReadChoice>>,
+    #[serde(default, deserialize_with = "extra")]
     usage: Option<ReadUsage>,
+    #[serde(default, deserialize_with = "extra")]
     model: Option<String>,
     error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct ReadChoice {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "place")]
     index: u32,
     message: ReadReply,
     finish_reason: Option<String>,
@@ -140,9 +144,17 @@ struct ReadToolCall {
     #[serde(rename = "type")]
     kind: Option<String>,
     #[serde(default)]
-    function: FunctionCall,
+    function: ReadFunction,
     #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadFunction {
+    #[serde(default)]
+    name: String,
+    #[serde(default, deserialize_with = "json_text")]
+    arguments: Option<String>,
 }
 
 impl From<ReadToolCall> for ToolCall {
@@ -150,7 +162,10 @@ impl From<ReadToolCall> for ToolCall {
         Self {
             id: read.id.unwrap_or_default(),
             kind: read.kind.unwrap_or_else(|| "function".into()),
-            function: read.function,
+            function: FunctionCall {
+                name: read.function.name,
+                arguments: read.function.arguments.unwrap_or_default(),
+            },
             rest: read.rest,
         }
     }
@@ -194,17 +209,25 @@ pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>,
 /// `cached_tokens` or DeepSeek's `prompt_cache_hit_tokens`.
 #[derive(Deserialize)]
 pub(super) struct ReadUsage {
+    #[serde(default, deserialize_with = "count")]
     prompt_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "count")]
     completion_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "extra")]
     prompt_tokens_details: Option<ReadDetails>,
+    #[serde(default, deserialize_with = "extra")]
     completion_tokens_details: Option<ReadDetails>,
+    #[serde(default, deserialize_with = "count")]
     cached_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "count")]
     prompt_cache_hit_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct ReadDetails {
+    #[serde(default, deserialize_with = "count")]
     cached_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "count")]
     reasoning_tokens: Option<u32>,
 }
 

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::{ReadUsage, WrittenUsage, text};
+use super::lenient::{extra, json_text, place};
 use super::{encode, error, splice};
-use crate::answer::{ChoiceDelta, Delta, Report, ToolCallDelta, Usage};
+use crate::answer::{ChoiceDelta, Delta, FunctionDelta, Report, ToolCallDelta, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{Original, Wire};
 
@@ -46,7 +47,7 @@ pub fn read(data: Bytes) -> Result<Read> {
         let message = format!("the upstream's stream has an event that is no chunk: {why}");
         Error::new(ErrorKind::Malformed, message).with_upstream(200, &data)
     })?;
-    if let Some(carried) = chunk.error {
+    if let Some(carried) = chunk.error.filter(error::is_one) {
         return Ok(Read::Error(error::carried(carried)));
     }
     if chunk.choices.is_none() && chunk.usage.is_none() {
@@ -66,7 +67,12 @@ pub fn read(data: Bytes) -> Result<Read> {
             content: delta.content,
             reasoning: delta.reasoning_content.or(delta.reasoning),
             refusal: delta.refusal,
-            tool_calls: delta.tool_calls.unwrap_or_default(),
+            tool_calls: delta
+                .tool_calls
+                .into_iter()
+                .flatten()
+                .map(ToolCallDelta::from)
+                .collect(),
             finish: choice
                 .finish_reason
                 .filter(|reason| !reason.is_empty())
@@ -102,18 +108,21 @@ struct Chunk<'a> {
     #[serde(borrow)]
     object: Option<Cow<'a, str>>,
     choices: Option<Vec<ReadChoice>>,
+    #[serde(default, deserialize_with = "extra")]
     usage: Option<ReadUsage>,
+    #[serde(default, deserialize_with = "extra")]
     model: Option<String>,
     error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct ReadChoice {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "place")]
     index: u32,
     delta: Option<ReadDelta>,
     finish_reason: Option<String>,
     logprobs: Option<Value>,
+    #[serde(default, deserialize_with = "extra")]
     usage: Option<ReadUsage>,
 }
 
@@ -124,7 +133,38 @@ struct ReadDelta {
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     refusal: Option<String>,
-    tool_calls: Option<Vec<ToolCallDelta>>,
+    tool_calls: Option<Vec<ReadToolCall>>,
+}
+
+#[derive(Deserialize)]
+struct ReadToolCall {
+    #[serde(default, deserialize_with = "place")]
+    index: u32,
+    id: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<ReadFunction>,
+}
+
+#[derive(Deserialize)]
+struct ReadFunction {
+    name: Option<String>,
+    #[serde(default, deserialize_with = "json_text")]
+    arguments: Option<String>,
+}
+
+impl From<ReadToolCall> for ToolCallDelta {
+    fn from(read: ReadToolCall) -> Self {
+        Self {
+            index: read.index,
+            id: read.id,
+            kind: read.kind,
+            function: read.function.map(|function| FunctionDelta {
+                name: function.name,
+                arguments: function.arguments,
+            }),
+        }
+    }
 }
 
 /// What all chunks of one answer share, and which of its choices have begun.

@@ -46,6 +46,11 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Error {
         .with_upstream(status, body)
 }
 
+/// Whether the member `error` of an answer or chunk is one.
+pub(super) fn is_one(error: &Value) -> bool {
+    !matches!(error, Value::Null | Value::Bool(false))
+}
+
 /// The error that a body with status 200 or an event of a stream carries.
 pub(super) fn carried(error: Value) -> Error {
     let body = error.to_string();

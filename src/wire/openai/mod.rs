@@ -16,6 +16,7 @@ pub mod extension;
 pub mod request;
 pub mod splice;
 
+mod lenient;
 mod retry_after;
 
 use bytes::Bytes;

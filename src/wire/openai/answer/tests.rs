@@ -87,6 +87,61 @@ fn what_servers_do_differently_is_understood() {
 }
 
 #[test]
+fn a_fault_in_an_extra_costs_its_function_and_not_the_answer() {
+    let table = [
+        (
+            json!({"prompt_tokens": -1, "completion_tokens": 5}),
+            Some((0, 5)),
+        ),
+        (
+            json!({"prompt_tokens": 12.0, "completion_tokens": 4.9}),
+            Some((12, 4)),
+        ),
+        (
+            json!({"prompt_tokens": 5_000_000_000_u64, "completion_tokens": 5}),
+            Some((u32::MAX, 5)),
+        ),
+        (
+            json!({"prompt_tokens": "3", "completion_tokens": "5.0"}),
+            Some((3, 5)),
+        ),
+        (
+            json!({"prompt_tokens": {}, "completion_tokens": [5]}),
+            Some((0, 0)),
+        ),
+        (
+            json!({"prompt_tokens": true, "completion_tokens": 5, "prompt_tokens_details": 1}),
+            Some((0, 5)),
+        ),
+        (
+            json!({"prompt_tokens": "many", "completion_tokens": null}),
+            Some((0, 0)),
+        ),
+        (json!([]), None),
+        (json!("none"), None),
+        (json!(null), None),
+    ];
+    for (usage, tokens) in table {
+        let mut body = completion();
+        body["usage"] = usage.clone();
+        let told = parse(body)
+            .unwrap()
+            .usage
+            .map(|told| (told.input, told.output));
+        assert_eq!(told, tokens, "{usage}");
+    }
+    let mut body = completion();
+    body["model"] = json!(5);
+    body["error"] = json!(false);
+    body["choices"][0]["index"] = json!(null);
+    body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] = json!({"a": [1]});
+    let answer = parse(body).unwrap();
+    assert_eq!((answer.choices[0].index, &*answer.model), (0, ""));
+    let call = &answer.choices[0].message.tool_calls[0];
+    assert_eq!(call.function.arguments, r#"{"a":[1]}"#);
+}
+
+#[test]
 fn cached_tokens_are_found_where_each_vendor_puts_them() {
     for usage in [
         json!({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 6}}),

@@ -113,6 +113,29 @@ fn usage_inside_a_choice_counts() {
 }
 
 #[test]
+fn a_fault_in_an_extra_costs_its_function_and_not_the_chunk() {
+    let piece = delta(json!({
+        "model": 5, "error": false, "usage": {"prompt_tokens": 12.0, "completion_tokens": "x"},
+        "choices": [{"index": null, "usage": 1, "finish_reason": "stop", "delta": {"content": "a", "tool_calls": [
+            {"index": null, "function": {"name": "f", "arguments": {"b": 1}}}, {"index": 1.0, "function": {"arguments": null}}
+        ]}}]
+    }));
+    let usage = Usage {
+        input: 12,
+        ..Usage::default()
+    };
+    assert_eq!((piece.usage, piece.model.as_deref()), (Some(usage), None));
+    assert_eq!((piece.choices[0].index, piece.content()), (0, "a"));
+    let calls = &piece.choices[0].tool_calls;
+    let arguments = |call: &ToolCallDelta| call.function.clone().unwrap().arguments;
+    assert_eq!(
+        (calls[0].index, arguments(&calls[0]).as_deref()),
+        (0, Some(r#"{"b":1}"#))
+    );
+    assert_eq!((calls[1].index, arguments(&calls[1])), (1, None));
+}
+
+#[test]
 fn an_error_in_the_middle_is_the_upstreams_error() {
     for (event, kind) in [
         (
