@@ -180,6 +180,16 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
+impl Attempt {
+    /// Without what an upstream said, which may repeat the prompt.
+    pub(crate) fn unquoted(&self) -> Self {
+        Self {
+            error: self.error.clone().filter(|_| self.status.is_none()),
+            ..self.clone()
+        }
+    }
+}
+
 impl Error {
     /// An error of `kind` with a message for the caller: lower case, no full stop, and a way out if there is one.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -224,19 +234,11 @@ impl Error {
         self
     }
 
-    /// The same without `secret`, wherever an upstream may have repeated it. A body that was cut in the middle
-    /// of it loses the part that is left.
+    /// The same without `secret`, wherever an upstream may have repeated it, whole or cut off at a text's end.
     pub fn redacted(mut self, secret: &str) -> Self {
         let hide = |text: &mut String| {
-            if text.contains(secret) {
-                *text = text.replace(secret, "…");
-            }
-            let rest = (SHORTEST_PART..secret.len()).rev();
-            let cut = rest
-                .filter_map(|part| secret.get(..part))
-                .find(|part| text.ends_with(part));
-            if let Some(part) = cut {
-                text.truncate(text.len() - part.len());
+            if let Cow::Owned(hidden) = without(text, secret) {
+                *text = hidden;
             }
         };
         hide(&mut self.0.message);
@@ -310,9 +312,18 @@ impl Error {
     }
 }
 
+/// For logs, the ledger and other callers: what an upstream said may repeat a prompt, and is left to
+/// [`message`](Error::message).
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind, self.0.message)
+        match &self.0.upstream {
+            None => write!(f, "{}: {}", self.0.kind, self.0.message),
+            Some(upstream) => write!(
+                f,
+                "{}: the upstream answered {}",
+                self.0.kind, upstream.status
+            ),
+        }
     }
 }
 
@@ -331,3 +342,133 @@ impl std::error::Error for Error {}
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// `text` without `secret`, in either case and however its characters are escaped: in JSON, also in a text within a
+/// text, or in a URL. At the end, where a text may have been cut, the secret's beginning is enough.
+pub(crate) fn without<'a>(text: &'a str, secret: &str) -> Cow<'a, str> {
+    let bytes = text.as_bytes();
+    // Backslashes are skipped in the text, so they tell nothing in the secret.
+    let secret: Vec<u8> = secret.bytes().filter(|byte| *byte != b'\\').collect();
+    let (mut hidden, mut kept, mut at) = (String::new(), 0, 0);
+    while at < bytes.len() {
+        match repeated(&bytes[at..], &secret) {
+            // A repeated secret is all ASCII, so that both ends of it are ends of characters.
+            Some(length) => {
+                hidden.push_str(&text[kept..at]);
+                hidden.push('…');
+                at += length;
+                kept = at;
+            }
+            None => at += 1,
+        }
+    }
+    if kept == 0 {
+        return text.into();
+    }
+    hidden.push_str(&text[kept..]);
+    hidden.into()
+}
+
+/// How long `secret` is where `text` begins with it.
+fn repeated(text: &[u8], secret: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for (done, wanted) in secret.iter().enumerate() {
+        let rest = &text[at..];
+        match character(rest, *wanted) {
+            Some(length) => at += length,
+            None if done >= SHORTEST_PART && is_cut(rest) => return Some(at),
+            None => return None,
+        }
+    }
+    (at > 0).then_some(at)
+}
+
+/// Whether nothing follows but half an escape and the mark of a cut.
+fn is_cut(rest: &[u8]) -> bool {
+    let rest = rest.strip_suffix("…".as_bytes()).unwrap_or(rest);
+    rest.is_empty() || (rest.len() < 8 && matches!(rest[0], b'\\' | b'%'))
+}
+
+/// How many bytes stand for the character `wanted` at the start of `text`: itself, `%2f`, or after backslashes
+/// itself or `u002f`.
+fn character(text: &[u8], wanted: u8) -> Option<usize> {
+    let mut escapes = 0;
+    while text.get(escapes) == Some(&b'\\') {
+        escapes += 1;
+        let coded = text.get(escapes..escapes + 5);
+        if coded.is_some_and(|code| code.eq_ignore_ascii_case(b"u005c")) {
+            escapes += 5;
+        }
+    }
+    let rest = &text[escapes..];
+    let coded = |digits: Option<&[u8]>| {
+        let digits = std::str::from_utf8(digits?).ok()?;
+        u32::from_str_radix(digits, 16)
+            .ok()
+            .filter(|code| *code == u32::from(wanted))
+    };
+    let first = *rest.first()?;
+    if escapes > 0 && first == b'u' && coded(rest.get(1..5)).is_some() {
+        return Some(escapes + 5);
+    }
+    if first == b'%' && coded(rest.get(1..3)).is_some() {
+        return Some(escapes + 3);
+    }
+    first.eq_ignore_ascii_case(&wanted).then_some(escapes + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = r#"sk-ab/c+d"e\f-0123"#;
+
+    #[test]
+    fn a_secret_is_hidden_however_it_is_escaped() {
+        let json = serde_json::to_string(SECRET).unwrap();
+        let within = serde_json::to_string(&json).unwrap();
+        let coded: String = SECRET
+            .bytes()
+            .map(|byte| format!("\\u{byte:04X}"))
+            .collect();
+        for written in [
+            SECRET.to_owned(),
+            SECRET.to_uppercase(),
+            json[1..json.len() - 1].to_owned(),
+            json.replace('/', "\\/")[1..json.len()].to_owned(),
+            within.trim_matches(['"', '\\']).to_owned(),
+            coded,
+            SECRET.replace('/', "%2f").replace('+', "%2B"),
+        ] {
+            let text = format!("é {written} and {written}!");
+            assert_eq!(without(&text, SECRET), "é … and …!", "{written}");
+        }
+        for innocent in ["", "é", "sk-ab/", "sk-ab/c+e", "\\u00", "%"] {
+            assert_eq!(without(innocent, SECRET), innocent);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_loses_what_is_left_of_it() {
+        for cut in [
+            "sk-ab/c+d",
+            "sk-ab/c+d…",
+            "sk-ab\\/c+d\\",
+            "sk-ab/c\\u002Bd\\u00…",
+        ] {
+            let hidden = without(cut, SECRET);
+            assert!(hidden.trim_matches('…').len() < SHORTEST_PART, "{hidden}");
+            assert!(!hidden.contains("sk-"), "{hidden}");
+        }
+        assert_eq!(without("sk-ab/c", SECRET), "sk-ab/c");
+    }
+
+    #[test]
+    fn what_an_upstream_said_is_for_the_caller_alone() {
+        let error = Error::new(ErrorKind::Invalid, "the upstream answered 400: no hunter2");
+        assert!(error.to_string().contains("hunter2"), "our own words");
+        let error = error.with_upstream(400, b"no hunter2");
+        assert_eq!(error.to_string(), "invalid: the upstream answered 400");
+        assert!(error.message().contains("hunter2"));
+    }
+}

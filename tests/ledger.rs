@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{Daemon, World};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 const EAST: &str = "[admission]\nper_user = 50\n[[providers]]\nname = \"east\"\nkind = \"scripted\"\nmodels = [\"m1\"]\n";
@@ -104,13 +105,64 @@ async fn decisions_are_kept_across_a_restart_and_can_still_be_judged() {
         .await
         .unwrap();
     assert_eq!(reply.json()["outcome"], "recorded", "{}", reply.body);
-    for entry in std::fs::read_dir(dir.path()).unwrap() {
+    assert_nowhere(dir.path(), "a secret prompt");
+}
+
+/// That neither the ledger nor the log holds it.
+fn assert_nowhere(dir: &Path, prompt: &str) {
+    for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
             let bytes = std::fs::read(&path).unwrap();
-            let found = memchr::memmem::find(&bytes, b"a secret prompt").is_some();
+            let found = memchr::memmem::find(&bytes, prompt.as_bytes()).is_some();
             assert!(!found, "{} holds the prompt", path.display());
         }
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_an_upstream_repeats_is_told_to_its_caller_alone() {
+    for status in ["400 Bad Request", "500 Internal Server Error", "200 OK"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let body = json!({ "error": { "message": "not this: a secret prompt" } }).to_string();
+        let head =
+            format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
+        let said = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        tokio::spawn(async move {
+            while let Ok((mut peer, _)) = listener.accept().await {
+                let said = said.clone();
+                tokio::spawn(async move {
+                    let _ = peer.read(&mut [0; 65536]).await;
+                    let _ = peer.write_all(said.as_bytes()).await;
+                });
+            }
+        });
+        let dir = TempDir::new().unwrap();
+        let upstream = format!(
+            "[resilience]\nretries = 0\n[resilience.breaker]\nmin_calls = 2\n[[providers]]\nname = \"east\"\n\
+             kind = \"openai\"\nbase_url = \"http://{address}/v1\"\napi_key = \"sk-0123456789\"\nmodels = [\"m1\"]\n"
+        );
+        let mut daemon = Daemon::start(dir.path(), &upstream).await;
+        let reply = daemon.chat("east/m1", "a secret prompt").await.unwrap();
+        let error = &reply.json()["error"];
+        let told = [&error["message"], &error["quorate"]["attempts"][0]["error"]];
+        for told in told {
+            assert!(
+                told.to_string().contains("a secret prompt"),
+                "{}",
+                reply.body
+            );
+        }
+        // Opens the breaker, of which the log tells.
+        for _ in 0..5 {
+            daemon.chat("east/m1", "another prompt").await.unwrap();
+        }
+        daemon.signal("TERM");
+        assert_eq!(daemon.ended().await, Some(0));
+        let log = std::fs::read_to_string(dir.path().join("daemon.log")).unwrap();
+        assert!(log.contains("attempt failed"), "{log}");
+        assert_nowhere(dir.path(), "a secret prompt");
     }
 }
 

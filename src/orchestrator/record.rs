@@ -98,7 +98,7 @@ impl Record {
         let keep = self.inner.config.load().ledger.keep_prompts;
         self.edit(|row| {
             row.chosen = Some(model.clone());
-            row.attempts = serde_json::to_string(attempts).unwrap_or_default();
+            row.attempts = attempts_json(attempts, keep);
             row.members = (!members.is_empty()).then(|| members_json(members, keep));
         });
     }
@@ -132,9 +132,10 @@ impl Record {
     }
 
     pub fn failed(mut self, error: &Error) {
+        let keep = self.inner.config.load().ledger.keep_prompts;
         self.edit(|row| {
             if row.chosen.is_none() {
-                row.attempts = serde_json::to_string(error.attempts()).unwrap_or_default();
+                row.attempts = attempts_json(error.attempts(), keep);
             }
         });
         self.end(Some(error.kind()));
@@ -164,12 +165,22 @@ impl Drop for Record {
     }
 }
 
+/// The attempts without what upstreams said, who may repeat the prompt: the ledger keeps none unless asked to.
+fn attempts_json(attempts: &[Attempt], keep: bool) -> String {
+    if keep || attempts.iter().all(|attempt| attempt.error.is_none()) {
+        return serde_json::to_string(attempts).unwrap_or_default();
+    }
+    let bare: Vec<Attempt> = attempts.iter().map(Attempt::unquoted).collect();
+    serde_json::to_string(&bare).unwrap_or_default()
+}
+
 /// The members without what they said: the ledger keeps no answers unless asked to.
 fn members_json(members: &[MemberReport], keep: bool) -> String {
     let bare: Vec<MemberReport> = members
         .iter()
         .map(|member| MemberReport {
             content: member.content.clone().filter(|_| keep),
+            error: member.error.clone().filter(|_| keep),
             ..member.clone()
         })
         .collect();

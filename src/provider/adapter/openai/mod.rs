@@ -12,6 +12,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,9 @@ use http::header::{
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
-use memchr::memmem;
 
 use crate::config::Secret;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, without};
 use crate::provider::{Call, Outcome, Provider};
 use crate::wire::openai::{answer, error, request};
 
@@ -205,9 +205,9 @@ impl Endpoint {
     /// sees the refusal.
     fn redact(&self, mut body: Bytes) -> Bytes {
         for secret in &self.secrets {
-            let secret = secret.expose();
-            if memmem::find(&body, secret.as_bytes()).is_some() {
-                body = String::from_utf8_lossy(&body).replace(secret, "…").into();
+            let text = String::from_utf8_lossy(&body);
+            if let Cow::Owned(hidden) = without(&text, secret.expose()) {
+                body = hidden.into();
             }
         }
         body
