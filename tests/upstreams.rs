@@ -13,7 +13,7 @@ use support::{World, chat, chat_stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-const KEY: &str = "sk-very-secret-0123456789";
+const KEY: &str = "sk-Very-Secret-0123456789";
 
 /// A server that answers every request with these bytes and closes.
 async fn upstream(answer: String) -> SocketAddr {
@@ -52,7 +52,10 @@ fn chunk(index: u32, delta: &Value, finish: Option<&str>) -> Value {
 }
 
 async fn before(answer: String) -> World {
-    let address = upstream(answer).await;
+    in_front_of(upstream(answer).await).await
+}
+
+async fn in_front_of(address: SocketAddr) -> World {
     let provider = format!(
         "[resilience]\nretries = 0\n[[providers]]\nname = \"east\"\nkind = \"openai\"\n\
          base_url = \"http://{address}/v1\"\napi_key = \"{KEY}\"\nmodels = [\"m1\"]\n"
@@ -63,6 +66,10 @@ async fn before(answer: String) -> World {
 #[tokio::test]
 async fn a_key_that_the_upstream_repeats_is_shown_to_nobody() {
     let refusal = json!({ "error": { "message": format!("Incorrect API key provided: {KEY}") } });
+    let refused =
+        |body: &str| format!("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n{body}");
+    let escaped: String = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let shown = [KEY, &KEY[..20], &escaped];
     let answers = [
         http("application/json", &refusal.to_string()),
         http("text/html", &format!("<p>{KEY}</p>")),
@@ -71,17 +78,28 @@ async fn a_key_that_the_upstream_repeats_is_shown_to_nobody() {
             &[chunk(0, &json!({ "content": "a" }), None), refusal.clone()],
             "",
         ),
+        // Cut where the message ends, so that the key's end is missing.
+        http(
+            "application/json",
+            &json!({ "error": "x".repeat(480) + KEY }).to_string(),
+        ),
+        http(&format!("text/{KEY}"), "{}"),
+        refused(&format!(
+            "{{\"error\":{{\"message\":\"no\",\"key\":\"{escaped}\"}}}}"
+        )),
         format!("HTTP/1.1 302 Found\r\nlocation: http://x/{KEY}\r\ncontent-length: 0\r\n\r\n"),
-        format!("HTTP/1.1 401 Unauthorized\r\nconnection: close\r\n\r\n{refusal}"),
+        refused(&refusal.to_string()),
     ];
     for answer in answers {
         let world = before(answer.clone()).await;
         for request in [chat("east/m1", "?"), chat_stream("east/m1", "?")] {
             let reply = world.post("/v1/chat/completions", &request).await;
-            assert!(!reply.body.contains(KEY), "{answer}\ngave {}", reply.body);
+            let said = reply.body.replace(r"\\", r"\").to_lowercase();
+            let leaks = shown.iter().any(|key| said.contains(&key.to_lowercase()));
+            assert!(!leaks, "{answer}\ngave {}", reply.body);
         }
         let status = world.get("/v1/status").await;
-        assert!(!status.body.contains(KEY), "{}", status.body);
+        assert!(!status.body.contains(&KEY[..20]), "{}", status.body);
     }
 }
 
@@ -127,6 +145,56 @@ async fn text_before_an_error_reaches_the_caller_though_it_came_with_the_usage()
         .iter()
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
     assert_eq!(texts.collect::<String>(), "abc");
+}
+
+#[tokio::test]
+async fn odd_counts_cost_neither_the_answer_nor_a_second_call() {
+    let whole = json!({
+        "choices": [{ "index": 0, "message": { "content": "a" }, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": -1, "completion_tokens": 12.0 },
+    });
+    let mut last = chunk(0, &json!({ "content": "a" }), Some("stop"));
+    last["usage"] = json!({ "prompt_tokens": -1, "completion_tokens": 12.0 });
+    for answer in [
+        http("application/json", &whole.to_string()),
+        events(&[last], "data: [DONE]\n\n"),
+    ] {
+        let world = before(answer).await;
+        let reply = world.chat("east/m1", "?").await;
+        assert_eq!(reply.content(), "a", "{}", reply.body);
+        let attempts = &reply.json()["quorate"]["attempts"];
+        assert_eq!(attempts.as_array().unwrap().len(), 1, "{attempts}");
+    }
+}
+
+#[tokio::test]
+async fn text_does_not_wait_for_the_next_chunk_though_it_came_with_the_usage() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut counted = chunk(0, &json!({ "content": "a" }), None);
+    counted["usage"] = json!({ "prompt_tokens": 1, "completion_tokens": 1 });
+    let world = in_front_of(address).await;
+    let body = chat_stream("east/m1", "?").to_string();
+    let mut client = tokio::net::TcpStream::connect(world.http).await.unwrap();
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let _ = upstream.read(&mut [0; 65536]).await;
+    // It says nothing more.
+    let sent = events(&[counted], "");
+    upstream.write_all(sent.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    let arrives = async {
+        while !String::from_utf8_lossy(&said).contains(r#""content":"a""#) {
+            assert_ne!(client.read_buf(&mut said).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), arrives)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

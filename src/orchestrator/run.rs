@@ -335,7 +335,7 @@ fn tell(report: &mut Report, merged: Merged) -> Committed {
 struct Running {
     deltas: Deltas,
     /// The last delta is held back until it is known to be the last, since it carries the report. Only deltas
-    /// that finish a choice or count tokens can be the last, so no text waits.
+    /// that finish a choice or do nothing but count tokens can be the last, so no text waits.
     held: Option<Delta>,
     /// An error still to be told.
     failure: Option<Error>,
@@ -414,7 +414,7 @@ impl Running {
                 self.asked = None;
             }
         }
-        let may_be_last = delta.finishes() || delta.usage.is_some();
+        let may_be_last = delta.finishes() || (delta.usage.is_some() && !delta.says());
         match self.held.take() {
             None if !may_be_last => Some(delta),
             before => {
