@@ -94,12 +94,6 @@ fn check(request: &Request) -> Result<()> {
             "must be an integer of at least 1",
         ));
     }
-    if params.stop.len() > MOST_STOPS {
-        return Err(Error::invalid(
-            "stop",
-            format!("must be a string or an array of at most {MOST_STOPS} strings"),
-        ));
-    }
     if tool_choice
         .as_ref()
         .is_some_and(|choice| !choice.is_string() && !choice.is_object())
@@ -122,7 +116,8 @@ fn check(request: &Request) -> Result<()> {
 ///
 /// A query that came in this wire goes out with the caller's own bytes, but for the model, for what makes it
 /// streamed or not, and for our own object, which no provider gets to see. So whoever changes a query drops
-/// its [`original`](Query::original). A stream always asks for its usage.
+/// its [`original`](Query::original). Any other is composed, and lacks those members unknown to us that were too large to
+/// be [read](read()) as trees; what the types name is always there. A stream always asks for its usage.
 pub fn write(query: &Query, model: &str, stream: bool) -> Bytes {
     let original = query
         .original

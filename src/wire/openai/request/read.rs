@@ -3,30 +3,35 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{MOST_ENTRIES, Request, check};
+use super::{MOST_ENTRIES, MOST_STOPS, Request, check};
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::{Content, Message, Original, Part, Query, Role, Tool, Wire};
+use crate::query::{Content, Message, Original, Part, Query, Role, Tool, ToolCall, Wire};
+use crate::wire::depth::string_end;
 use crate::wire::openai::extension;
 
 /// A message repeats at most this much of what the caller wrote.
 const LONGEST_MESSAGE: usize = 240;
-/// Members we do not know are kept as values up to this many bytes.
-const LARGEST_REST: usize = 64 * 1024;
+/// What one request's values may take in memory as trees, about and without their texts, in bytes. Of what is sent it
+/// can be a hundred times as much.
+const LARGEST_TREES: usize = 16 << 20;
+/// What an object takes at least, and what a value does in an object or array.
+const OBJECT: usize = 640;
+const SLOT: usize = 128;
 
 /// Reads a client's request.
 ///
 /// # Errors
-/// [`Invalid`](ErrorKind::Invalid), naming the field and what it may be. Fields that we do not know are kept and
-/// left to the provider; in our own object they are errors.
+/// [`Invalid`](ErrorKind::Invalid), naming the field and what it may be; for one, where parts, tools and formats hold
+/// more than some 25,000 objects. Fields that we do not know are kept and left to the provider, and ride in the original
+/// bytes alone where they hold as much; in our own object they are errors.
 pub fn read(body: Bytes) -> Result<Request> {
     // All of it is passed on, so all of it must be text, also where the parser does not look.
     let text = std::str::from_utf8(&body).map_err(|error| {
@@ -53,6 +58,8 @@ struct Place {
     member: RefCell<String>,
     index: Cell<Option<usize>>,
     field: Cell<&'static str>,
+    /// What the trees take that have been read.
+    trees: Cell<usize>,
 }
 
 impl Place {
@@ -62,6 +69,33 @@ impl Place {
         name.push_str(member);
         self.index.set(None);
         self.field.set("");
+    }
+
+    /// Whether `json` may still become a tree; if so, it counts as one.
+    fn fits(&self, json: &str) -> bool {
+        let taken = self.trees.get() + weight(json.as_bytes());
+        let fits = taken <= LARGEST_TREES;
+        if fits {
+            self.trees.set(taken);
+        }
+        fits
+    }
+
+    /// A value that the query needs.
+    fn needed<'de, T: Deserialize<'de>, E: de::Error>(&self, json: &'de RawValue) -> Result<T, E> {
+        if self.fits(json.get()) {
+            return tree(json);
+        }
+        let most = LARGEST_TREES / OBJECT;
+        Err(E::custom(format!(
+            "is too large: parts, tools and formats of a request may hold some {most} objects in all"
+        )))
+    }
+
+    /// A value that we do not know; none if the original bytes have to do.
+    fn spare<E: de::Error>(&self, json: &RawValue) -> Result<Option<Value>, E> {
+        let fits = self.fits(json.get());
+        fits.then(|| tree(json)).transpose()
     }
 
     fn name(&self) -> String {
@@ -121,6 +155,32 @@ impl Place {
     }
 }
 
+/// About what a value takes as a tree.
+fn weight(json: &[u8]) -> usize {
+    let (mut sum, mut at) = (SLOT, 0);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = string_end(json, at),
+            b'{' => sum += OBJECT,
+            b'[' | b',' => sum += SLOT,
+            _ => {}
+        }
+    }
+    sum
+}
+
+fn tree<'de, T: Deserialize<'de>, E: de::Error>(json: &'de RawValue) -> Result<T, E> {
+    serde_json::from_str(json.get()).map_err(|error| {
+        let text = error.to_string();
+        // The place in the value is not that in the body.
+        E::custom(
+            text.rsplit_once(" at line ")
+                .map_or(&*text, |(text, _)| text),
+        )
+    })
+}
+
 /// A key, borrowed from the body unless it is written with escapes.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -167,11 +227,11 @@ impl<'de> Visitor<'de> for Top<'_> {
                 "tools" => {
                     query.tools = map.next_value_seed(Items {
                         place,
-                        each: PhantomData::<Tool>,
+                        each: OneTool(place),
                     })?
                 }
-                "tool_choice" => query.tool_choice = map.next_value()?,
-                "response_format" => query.response_format = map.next_value()?,
+                "tool_choice" => query.tool_choice = place.needed(map.next_value()?)?,
+                "response_format" => query.response_format = place.needed(map.next_value()?)?,
                 "temperature" => params.temperature = map.next_value()?,
                 "top_p" => params.top_p = map.next_value()?,
                 "max_tokens" => max_tokens = map.next_value()?,
@@ -192,12 +252,9 @@ impl<'de> Visitor<'de> for Top<'_> {
                         .unwrap_or(false);
                 }
                 "user" => user = map.next_value()?,
-                "quorate" => extension = map.next_value()?,
+                "quorate" => extension = place.needed(map.next_value()?)?,
                 _ => {
-                    // A large one rides in the original bytes alone: as a tree it would be many times larger.
-                    let value: Box<RawValue> = map.next_value()?;
-                    if value.get().len() <= LARGEST_REST {
-                        let value = serde_json::from_str(value.get()).map_err(A::Error::custom)?;
+                    if let Some(value) = place.spare(map.next_value()?)? {
                         query.rest.insert(key.into_owned(), value);
                     }
                 }
@@ -272,6 +329,17 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for Items<'_, S> {
     }
 }
 
+#[derive(Clone, Copy)]
+struct OneTool<'a>(&'a Place);
+
+impl<'de> DeserializeSeed<'de> for OneTool<'_> {
+    type Value = Tool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Tool, D::Error> {
+        self.0.needed(Deserialize::deserialize(from)?)
+    }
+}
+
 /// One turn of the conversation. [`Message`] could read itself, but not say which of its fields is wrong, and
 /// not without copying each text twice.
 #[derive(Clone, Copy)]
@@ -293,7 +361,8 @@ impl<'de> Visitor<'de> for Turn<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Message, A::Error> {
-        let field = &self.0.field;
+        let place = self.0;
+        let field = &place.field;
         let mut message = Message::default();
         let mut role = None;
         while let Some(Key(key)) = map.next_key()? {
@@ -304,19 +373,21 @@ impl<'de> Visitor<'de> for Turn<'_> {
                 }
                 "content" => {
                     field.set("content");
-                    message.content = map.next_value::<Said>()?.0;
+                    message.content = map.next_value_seed(Said(place))?;
                 }
                 "tool_calls" => {
                     field.set("tool_calls");
-                    message.tool_calls = map.next_value::<Option<_>>()?.unwrap_or_default();
+                    let calls: Option<Vec<ToolCall>> = place.needed(map.next_value()?)?;
+                    message.tool_calls = calls.unwrap_or_default();
                 }
                 "tool_call_id" => {
                     field.set("tool_call_id");
                     message.tool_call_id = map.next_value()?;
                 }
                 _ => {
-                    let value = map.next_value()?;
-                    message.rest.insert(key.into_owned(), value);
+                    if let Some(value) = place.spare(map.next_value()?)? {
+                        message.rest.insert(key.into_owned(), value);
+                    }
                 }
             }
             field.set("");
@@ -330,35 +401,37 @@ impl<'de> Visitor<'de> for Turn<'_> {
 }
 
 /// A turn's content: text, parts, or nothing.
-struct Said(Option<Content>);
+struct Said<'a>(&'a Place);
 
-impl<'de> Deserialize<'de> for Said {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Said;
+impl<'de> DeserializeSeed<'de> for Said<'_> {
+    type Value = Option<Content>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of parts")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
 
-            fn visit_unit<E>(self) -> Result<Said, E> {
-                Ok(Said(None))
-            }
+impl<'de> Visitor<'de> for Said<'_> {
+    type Value = Option<Content>;
 
-            fn visit_str<E>(self, text: &str) -> Result<Said, E> {
-                Ok(Said(Some(Content::Text(text.to_owned()))))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array of parts")
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Said, A::Error> {
-                let mut parts: Vec<Part> = Vec::new();
-                while let Some(part) = seq.next_element()? {
-                    parts.push(part);
-                }
-                Ok(Said(Some(Content::Parts(parts))))
-            }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(Content::Text(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut parts: Vec<Part> = Vec::new();
+        while let Some(part) = seq.next_element()? {
+            parts.push(self.0.needed(part)?);
         }
-        from.deserialize_any(Either)
+        Ok(Some(Content::Parts(parts)))
     }
 }
 
@@ -386,6 +459,11 @@ impl<'de> Deserialize<'de> for Stop {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Stop, A::Error> {
                 let mut texts = Vec::new();
                 while let Some(text) = seq.next_element()? {
+                    if texts.len() == MOST_STOPS {
+                        return Err(A::Error::custom(format!(
+                            "must be a string or an array of at most {MOST_STOPS} strings"
+                        )));
+                    }
                     texts.push(text);
                 }
                 Ok(Stop(texts))

@@ -241,6 +241,77 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
     }
 }
 
+/// Fifty thousand objects, which as a tree take more than thirty megabytes.
+fn large() -> Value {
+    json!(vec![json!({"": 0}); 50_000])
+}
+
+#[test]
+fn what_would_be_too_large_as_a_tree_is_refused_where_it_is_needed() {
+    let user = json!({"role": "user", "content": "hi"});
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "x": large()});
+    let calls = json!([{"role": "assistant", "tool_calls": [call]}]);
+    let parts = json!([{"role": "user", "content": [{"type": "text", "text": "a", "x": large()}]}]);
+    for (field, value, param) in [
+        (
+            "tools",
+            json!([{"type": "function", "function": {"parameters": large()}}]),
+            "tools[0]",
+        ),
+        (
+            "tools",
+            json!(vec![
+                json!({"type": "f", "x": [{}, {}, {}, {}, {}, {}, {}]});
+                4096
+            ]),
+            "tools[",
+        ),
+        ("tool_choice", json!({"x": large()}), "tool_choice"),
+        (
+            "response_format",
+            json!({"type": "json_schema", "json_schema": large()}),
+            "response_format",
+        ),
+        ("messages", calls, "messages[0].tool_calls"),
+        ("messages", parts, "messages[0].content"),
+        ("quorate", large(), "quorate"),
+    ] {
+        let mut body = json!({"model": "m", "messages": [user]});
+        body[field] = value;
+        let error = parse(body).unwrap_err();
+        assert!(error.param().unwrap().starts_with(param), "{error}");
+        assert!(error.message().contains("is too large"), "{error}");
+    }
+}
+
+#[test]
+fn what_nobody_needs_rides_in_the_original_bytes_alone_if_it_is_too_large_as_a_tree() {
+    let body = json!({
+        "model": "m", "large": large(), "small": [1],
+        "messages": [{"role": "user", "content": "hi", "large": large(), "text": "x".repeat(1 << 20)}]
+    });
+    let query = parse(body).unwrap().query;
+    assert_eq!(query.rest.keys().collect::<Vec<_>>(), ["small"]);
+    assert_eq!(query.messages[0].rest.keys().collect::<Vec<_>>(), ["text"]);
+    let sent = value(&write(&query, "up", false));
+    assert_eq!(
+        (&sent["large"], &sent["messages"][0]["large"]),
+        (&large(), &large())
+    );
+}
+
+#[test]
+fn a_large_set_of_tools_is_taken() {
+    let property = json!({"type": "string", "description": "what it is", "enum": ["a", "b", "c"]});
+    let properties: Map<String, Value> = (0..20)
+        .map(|n| (format!("p{n}"), property.clone()))
+        .collect();
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}});
+    let user = json!({"role": "user", "content": "hi"});
+    let body = json!({"model": "m", "messages": [user], "tools": vec![tool; 500]});
+    assert_eq!(parse(body).unwrap().query.tools.len(), 500);
+}
+
 #[test]
 fn bytes_that_are_no_json_object_are_refused_with_their_place() {
     for (body, message) in [
