@@ -267,9 +267,9 @@ async fn a_wrong_method_is_told_the_right_one() {
     for (wrong, path, right) in [
         ("GET", CHAT, "POST"),
         ("PUT", "/v1/feedback", "POST"),
-        ("DELETE", "/v1/models", "GET"),
-        ("POST", "/v1/models/east/m1", "GET"),
-        ("POST", "/metrics", "GET"),
+        ("DELETE", "/v1/models", "GET, HEAD"),
+        ("POST", "/v1/models/east/m1", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
     ] {
         let request = hyper::Request::builder().method(wrong).uri(path);
         let request = request.header("host", "localhost").body("{}".into());
@@ -280,6 +280,40 @@ async fn a_wrong_method_is_told_the_right_one() {
             "{path}"
         );
     }
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_without_a_body() {
+    let world = world().await;
+    for path in ["/healthz", "/v1/models", "/v1/models/east/m1", "/v1/status"] {
+        let asked = |method: &str| {
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        };
+        let said = exchange(&world, asked("HEAD")).await;
+        assert!(
+            said.starts_with("HTTP/1.1 200") && said.ends_with("\r\n\r\n"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_asks_before_sending_too_much_is_told_not_to() {
+    let world = world().await;
+    limit(&world, |server| server.max_body = 2000).await;
+    let head = |length: usize| {
+        format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let said = exchange(&world, head(2001)).await;
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    let body = chat("east/m1", "?").to_string();
+    let said = exchange(&world, head(body.len()) + &body).await;
+    assert!(
+        said.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -464,6 +498,21 @@ async fn a_wrong_line_is_refused_with_its_code_and_the_connection_goes_on() {
         assert!(said.contains(message), "{shown}: {said}");
         assert_well(&world).await;
     }
+}
+
+#[tokio::test]
+async fn a_request_whose_id_is_null_is_answered_and_a_notification_is_not() {
+    let world = world().await;
+    let mut rpc = world.rpc().await;
+    rpc.send(r#"{"jsonrpc":"2.0","method":"models"}"#).await;
+    rpc.send(r#"{"jsonrpc":"2.0","id":null,"method":"models"}"#)
+        .await;
+    let reply = rpc.next().await.unwrap();
+    assert!(
+        reply["id"].is_null() && reply["result"].is_object(),
+        "{reply}"
+    );
+    assert_eq!(rpc.call("models", &Value::Null).await["id"], 7);
 }
 
 #[tokio::test]

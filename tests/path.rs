@@ -212,10 +212,10 @@ async fn names_lead_to_deployments_aliases_and_bare_models() {
         .map(|m| m["id"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["auto", "fast", "east/m1", "west/m2"]);
-    assert_eq!(
-        world.get("/v1/models/east/m1").await.json()["id"],
-        "east/m1"
-    );
+    for escaped in ["east/m1", "east%2Fm1", "%65ast/m%31"] {
+        let model = world.get(&format!("/v1/models/{escaped}")).await.json();
+        assert_eq!(model["id"], "east/m1", "{escaped}");
+    }
 }
 
 #[tokio::test]

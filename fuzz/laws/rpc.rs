@@ -38,10 +38,7 @@ pub fn holds(bytes: &[u8]) {
             return;
         }
         let request = text("jsonrpc").as_deref() == Some("2.0") && text("method").is_some();
-        let id = object
-            .get("id")
-            .map(|id| id.get())
-            .filter(|id| *id != "null");
+        let id = object.get("id").map(|id| id.get());
         let silent = request && id.is_none();
         least += usize::from(!silent && sure);
         most += usize::from(!silent || !sure);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
+use http::header::EXPECT;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +19,22 @@ pub(in crate::gateway) const MAX_DEPTH: usize = 64;
 const PATIENCE: usize = 8;
 
 /// Reads a whole body of JSON.
-pub(super) async fn read(mut body: Incoming, max: usize, within: Duration) -> Result<Bytes> {
+pub(super) async fn read(
+    request: Request<Incoming>,
+    max: usize,
+    within: Duration,
+) -> Result<Bytes> {
+    let expect = request.headers().get(EXPECT);
+    let waits = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let mut body = request.into_body();
+    let too_large = || {
+        let message = format!("the body is larger than {max} bytes");
+        Error::new(ErrorKind::TooLarge, message)
+    };
+    // Who waits to be told to send is told so by the first look at the body.
+    if waits && body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
     let until = Instant::now() + within;
     let read = timeout_at(until, Limited::new(&mut body, max).collect()).await;
     let body = match read {
@@ -25,8 +42,7 @@ pub(super) async fn read(mut body: Incoming, max: usize, within: Duration) -> Re
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             // Who still sends when the connection closes is told of a reset, and never reads why.
             let _ = timeout_at(until, discard(&mut body, max.saturating_mul(PATIENCE))).await;
-            let message = format!("the body is larger than {max} bytes");
-            return Err(Error::new(ErrorKind::TooLarge, message));
+            return Err(too_large());
         }
         Ok(Err(error)) => {
             // Wrongly framed, or its sender is gone and reads no answer.

@@ -10,6 +10,8 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 while queries are accepted, else 503 |
 //! | `GET /metrics` | Prometheus text; likewise |
+//!
+//! What takes `GET` takes `HEAD` too.
 
 pub(in crate::gateway) mod body;
 pub(in crate::gateway) mod chat;
@@ -159,8 +161,7 @@ impl Asked {
     async fn body(self) -> Result<(Bytes, Caller, Arc<Doors>)> {
         let config = self.doors.orchestrator.config();
         let server = &config.server;
-        let body = self.request.into_body();
-        let body = body::read(body, server.max_body, server.read_timeout).await?;
+        let body = body::read(self.request, server.max_body, server.read_timeout).await?;
         Ok((body, self.caller, self.doors))
     }
 }
@@ -205,7 +206,8 @@ async fn route(
         }
     };
     let post = request.method() == Method::POST;
-    let get = request.method() == Method::GET;
+    // Of the answer to HEAD, the connection sends no body.
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let asked = Asked {
         request,
         arrived,
@@ -221,15 +223,11 @@ async fn route(
         "/v1/status" if get => ops::status(&asked),
         "/metrics" if get => ops::metrics(&asked),
         _ if get && path.starts_with("/v1/models/") => {
-            // Clients escape the slash of a name.
-            let name = path["/v1/models/".len()..]
-                .replace("%2F", "/")
-                .replace("%2f", "/");
-            ops::model(&asked, &name)
+            ops::model(&asked, &unescaped(&path["/v1/models/".len()..]))
         }
         "/v1/chat/completions" | "/v1/explain" | "/v1/feedback" => Ok(only("POST", &path)),
-        "/v1/models" | "/v1/status" | "/metrics" => Ok(only("GET", &path)),
-        _ if path.starts_with("/v1/models/") => Ok(only("GET", &path)),
+        "/v1/models" | "/v1/status" | "/metrics" => Ok(only("GET, HEAD", &path)),
+        _ if path.starts_with("/v1/models/") => Ok(only("GET, HEAD", &path)),
         _ => {
             let mut response = refuse(&Error::invalid(
                 "path",
@@ -239,6 +237,28 @@ async fn route(
             Ok(response)
         }
     }
+}
+
+/// A path's text, whose clients escape slashes and what is not ASCII.
+fn unescaped(path: &str) -> String {
+    let mut pieces = path.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let byte = piece
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Without keys, whatever runs on this machine may ask; a web page that the user happens to visit may not. Its
@@ -297,12 +317,12 @@ fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// That this path takes another method.
-fn only(method: &'static str, path: &str) -> Response<Body> {
-    let message = format!("{path} takes {method} and no other method");
+/// That this path takes other methods.
+fn only(methods: &'static str, path: &str) -> Response<Body> {
+    let message = format!("{path} takes {methods} and no other method");
     let mut response = refuse(&Error::invalid("method", message));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    let allowed = HeaderValue::from_static(method);
+    let allowed = HeaderValue::from_static(methods);
     response.headers_mut().insert(ALLOW, allowed);
     response
 }
@@ -334,4 +354,22 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, value);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_paths_escapes_are_undone_and_what_is_none_stays() {
+        for (path, name) in [
+            ("up/m", "up/m"),
+            ("up%2fm", "up/m"),
+            ("up/%E6%97%A5", "up/日"),
+            ("%", "%"),
+            ("%4", "%4"),
+            ("%+1%zz%é", "%+1%zz%é"),
+            ("%ff", "\u{fffd}"),
+        ] {
+            assert_eq!(super::unescaped(path), name);
+        }
+    }
 }

@@ -20,8 +20,8 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -43,7 +43,7 @@ const METHODS: &str =
 
 /// One request of a peer.
 pub(super) struct Request {
-    /// As the peer wrote it: text or a number. `None` for a notification, which gets no reply.
+    /// As the peer wrote it: text, a number or null. `None` for a notification, which gets no reply.
     id: Option<String>,
     method: String,
     params: Bytes,
@@ -70,14 +70,24 @@ impl Refusal {
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    #[serde(default)]
-    jsonrpc: Option<Value>,
     #[serde(default, borrow)]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "given")]
     id: Option<&'a RawValue>,
-    #[serde(default)]
-    method: Option<Value>,
+    #[serde(default, borrow)]
+    method: Option<&'a RawValue>,
     #[serde(default, borrow)]
     params: Option<&'a RawValue>,
+}
+
+/// A member that is there, if only as `null`.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(from).map(Some)
+}
+
+/// The text that `json` is, if it is one.
+fn as_text(json: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(json?.get()).ok()
 }
 
 impl Request {
@@ -124,14 +134,14 @@ impl Request {
             let message = "id must be text or a number of at most 256 bytes".to_owned();
             return Err(refusal(None, INVALID_REQUEST, message));
         }
-        if envelope.jsonrpc.as_ref().and_then(Value::as_str) != Some("2.0") {
+        if as_text(envelope.jsonrpc).as_deref() != Some("2.0") {
             return Err(refusal(
                 id,
                 INVALID_REQUEST,
                 "jsonrpc must be \"2.0\"".into(),
             ));
         }
-        let Some(method) = envelope.method.as_ref().and_then(Value::as_str) else {
+        let Some(method) = as_text(envelope.method) else {
             return Err(refusal(
                 id,
                 INVALID_REQUEST,
@@ -142,11 +152,7 @@ impl Request {
             || Bytes::from_static(b"{}"),
             |params| line.slice_ref(params.get().as_bytes()),
         );
-        Ok(Self {
-            method: method.to_owned(),
-            id,
-            params,
-        })
+        Ok(Self { method, id, params })
     }
 }
 
