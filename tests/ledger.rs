@@ -241,3 +241,148 @@ async fn a_ledger_that_cannot_be_written_costs_no_answer() {
         .await;
     assert_eq!(world.chat("east/m1", "?").await.status, 200);
 }
+
+/// Keeps a daemon from the ledger's file, as another daemon would.
+fn in_use(dir: &Path) -> std::fs::File {
+    let lock = std::fs::File::create(dir.join("ledger.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+async fn learned_before(dir: &Path) -> f64 {
+    let mut daemon = Daemon::start(dir, EAST).await;
+    for _ in 0..20 {
+        assert_eq!(daemon.chat("east/m1", "?").await.unwrap().status, 200);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    let known = evidence_on_disk(dir).await;
+    assert!(known > 1.0, "{known}");
+    known
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = tokio::time::Instant::now() + support::PATIENCE;
+    while !holds().await {
+        assert!(
+            tokio::time::Instant::now() < until,
+            "never came true: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn count(dir: &Path, what: &str) -> i64 {
+    let ledger = rusqlite::Connection::open(dir.join("ledger.db")).unwrap();
+    let count = format!("SELECT count(*) FROM {what}");
+    ledger.query_row(&count, [], |row| row.get(0)).unwrap()
+}
+
+async fn judge(daemon: &Daemon, decision: &str) -> support::Reply {
+    let stream = tokio::net::TcpStream::connect(daemon.http).await.unwrap();
+    let request = hyper::Request::post("/v1/feedback").header("host", "localhost");
+    let body = json!({ "decision": decision, "score": 0.5 }).to_string();
+    let reply = support::send(stream, request.body(body.into()).unwrap()).await;
+    reply.unwrap()
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_at_the_start_is_gone_on_from_and_written_as_soon_as_it_can() {
+    let dir = TempDir::new().unwrap();
+    let known = learned_before(dir.path()).await;
+    let lock = in_use(dir.path());
+    let daemon = Daemon::start(dir.path(), EAST).await;
+    let now = status(&daemon).await;
+    assert!(
+        evidence(&now) >= known * 0.99,
+        "{} of {known}",
+        evidence(&now)
+    );
+    let failure = now["ledger"]["failure"].as_str().unwrap();
+    assert!(failure.contains("in memory only until"), "{failure}");
+    assert_eq!(daemon.metric("quorate_ledger_healthy").await, 0.0);
+    let mut last = String::new();
+    for _ in 0..20 {
+        let reply = daemon.chat("east/m1", "?").await.unwrap();
+        last = reply.header("x-quorate-decision").to_owned();
+    }
+    // What came since the start can be judged meanwhile. Of what else there may be in the file nobody knows.
+    let reply = judge(&daemon, &last).await;
+    assert_eq!(reply.json()["outcome"], "recorded", "{}", reply.body);
+    let reply = judge(&daemon, "some other").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"));
+    assert_eq!(
+        (
+            count(dir.path(), "decisions"),
+            count(dir.path(), "feedback")
+        ),
+        (20, 0)
+    );
+
+    drop(lock);
+    until("the file is used", async || {
+        status(&daemon).await["ledger"]["failure"].is_null()
+            && daemon.metric("quorate_ledger_healthy").await == 1.0
+    })
+    .await;
+    assert_eq!(
+        (
+            count(dir.path(), "decisions"),
+            count(dir.path(), "feedback")
+        ),
+        (40, 1)
+    );
+    assert_eq!(judge(&daemon, "some other").await.status, 400);
+    let other = std::fs::File::open(dir.path().join("ledger.lock")).unwrap();
+    assert!(other.try_lock().is_err(), "it is ours now");
+    let learned = evidence(&status(&daemon).await);
+    // All is in the file already.
+    drop(daemon);
+    let kept = evidence_on_disk(dir.path()).await;
+    assert!(
+        kept > known && kept >= learned * 0.99,
+        "{kept} of {learned}, {known} before"
+    );
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_meanwhile_is_not_overwritten() {
+    let dir = TempDir::new().unwrap();
+    learned_before(dir.path()).await;
+    let lock = in_use(dir.path());
+    let mut daemon = Daemon::start(dir.path(), EAST).await;
+    let ability = "cells WHERE key = 'deployment:east/m1:ability'";
+    let file = rusqlite::Connection::open(dir.path().join("ledger.db")).unwrap();
+    file.execute(&format!("DELETE FROM {ability}"), []).unwrap();
+    drop((file, lock));
+    let log = || std::fs::read_to_string(dir.path().join("daemon.log")).unwrap();
+    until("it is told", async || log().contains("is left as it is")).await;
+    assert_eq!(daemon.chat("east/m1", "?").await.unwrap().status, 200);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    assert_eq!(count(dir.path(), ability), 0);
+    assert_eq!(log().matches("is left as it is").count(), 1, "{}", log());
+}
+
+#[tokio::test]
+async fn a_judgement_of_a_decision_that_waits_for_the_disk_is_told_to_come_again() {
+    let dir = TempDir::new().unwrap();
+    let daemon = Daemon::start(dir.path(), EAST).await;
+    let other = rusqlite::Connection::open(dir.path().join("ledger.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reply = daemon.chat("east/m1", "?").await.unwrap();
+    let decision = reply.header("x-quorate-decision").to_owned();
+    let reply = judge(&daemon, &decision).await;
+    assert_eq!(
+        (reply.status, reply.header("retry-after")),
+        (503, "1"),
+        "{}",
+        reply.body
+    );
+    assert_eq!(reply.kind(), "overloaded");
+    other.execute_batch("COMMIT").unwrap();
+    until("it is taken", async || {
+        judge(&daemon, &decision).await.json()["outcome"] == "recorded"
+    })
+    .await;
+}

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::store::PRUNE_ROWS;
-use super::{Cell, DecisionRow, Shared, Store};
+use super::{Awaited, Cell, DecisionRow, PENDING, Shared, Store, awaited};
 use crate::supervisor::{Address, ChildSpec, Heartbeat};
 use crate::telemetry;
 
@@ -153,8 +153,12 @@ impl LedgerActor {
         let now = Instant::now();
         let cells = state.due_cells(&*self.cells, now, force);
         let prune = now - state.pruned >= PRUNE;
-        let rows = std::mem::take(&mut *self.shared.rows.lock());
-        if rows.is_empty() && cells.is_empty() && !prune {
+        let awaits = self.shared.in_memory().is_some();
+        let file = self.shared.awaited.lock();
+        let again = file.as_ref().is_some_and(Awaited::is_due);
+        drop(file);
+        let no_rows = self.shared.rows.lock().is_empty();
+        if no_rows && cells.is_empty() && !prune && !again {
             for waiting in state.waiting.drain(..) {
                 let _ = waiting.send(());
             }
@@ -166,10 +170,20 @@ impl LedgerActor {
         state.writing = true;
         state.served.append(&mut state.waiting);
         state.learned_too = false;
-        let settings = state.settings;
+        let mut settings = state.settings;
+        if awaits {
+            // As many as may wait for a disk that is there.
+            settings.max_rows = settings.max_rows.min(PENDING as u64);
+        }
         let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
         tokio::task::spawn_blocking(move || {
+            if again {
+                let trying = || awaited::try_again(&shared.awaited, &shared.store);
+                let _ = catch_unwind(AssertUnwindSafe(trying));
+            }
             let mut store = shared.store.lock();
+            // Taken only now, so that who has the store instead sees those that wait.
+            let rows = std::mem::take(&mut *shared.rows.lock());
             let writing = AssertUnwindSafe(|| write(&mut store, &rows, &cells));
             let written = catch_unwind(writing).unwrap_or_else(|_| Err("it panicked".into()));
             if prune && written.is_ok() {
@@ -191,7 +205,7 @@ impl LedgerActor {
         for served in state.served.drain(..) {
             let _ = served.send(());
         }
-        telemetry::ledger_wrote(outcome.is_ok(), self.shared.in_memory.is_none());
+        telemetry::ledger_wrote(outcome.is_ok(), self.shared.in_memory().is_none());
         telemetry::ledger_pending(self.shared.pending.load(Ordering::Relaxed));
         let mut failure = self.shared.failure.lock();
         match outcome {
@@ -221,7 +235,7 @@ impl Actor for LedgerActor {
         _: ActorRef<Message>,
         settings: Settings,
     ) -> Result<State, ActorProcessingErr> {
-        telemetry::ledger_wrote(true, self.shared.in_memory.is_none());
+        telemetry::ledger_wrote(true, self.shared.in_memory().is_none());
         let now = Instant::now();
         Ok(State {
             settings,
@@ -285,6 +299,14 @@ impl Actor for LedgerActor {
         let cells = (self.cells)();
         let shared = Arc::clone(&self.shared);
         let last = tokio::task::spawn_blocking(move || {
+            let waited_for = shared
+                .awaited
+                .lock()
+                .as_ref()
+                .is_some_and(Awaited::is_waited_for);
+            if waited_for {
+                awaited::try_again(&shared.awaited, &shared.store);
+            }
             // The lock waits for a batch under way, whose rows may come back.
             let mut store = shared.store.lock();
             let rows = std::mem::take(&mut *shared.rows.lock());

@@ -2,6 +2,7 @@
 //!
 //! - [`Ledger`]: the handle; rows go in and are written soon.
 //! - `actor`: gathers rows into batches and decides when to write.
+//! - `awaited`: a file that cannot be used yet.
 //! - [`store`]: the tables in SQLite.
 //! - [`state`]: all of learned state as one document.
 //! - [`learned`]: learned state to cells and back, each cell checked on its own.
@@ -10,6 +11,7 @@
 //! dropped and counted, and queries go on.
 
 mod actor;
+mod awaited;
 pub mod learned;
 pub mod row;
 pub mod state;
@@ -17,6 +19,7 @@ pub mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -28,11 +31,13 @@ use crate::supervisor::{Address, ChildSpec};
 use crate::telemetry;
 
 pub use actor::Settings;
+pub use awaited::{Awaited, claim};
 pub use row::{Cell, DecisionRow, FeedbackOutcome, Quarantined};
 pub use state::State;
 pub use store::{Saved, Store};
 
 use actor::Message;
+use store::StoreError;
 
 /// This many rows are written without waiting for the interval.
 const BATCH: usize = 512;
@@ -54,8 +59,28 @@ struct Shared {
     /// So many are gathered or being written.
     pending: AtomicUsize,
     failure: Mutex<Option<String>>,
+    /// The file that the store stands in for, or stood in for.
+    awaited: Mutex<Option<Awaited>>,
+}
+
+impl Shared {
     /// Why the store is in memory although a file was asked for.
-    in_memory: Option<String>,
+    fn in_memory(&self) -> Option<String> {
+        let awaited = self.awaited.lock();
+        awaited.as_ref().and_then(|file| file.trouble().cloned())
+    }
+
+    /// The row of a decision that waits to be written. Who has the store finds each row there or here.
+    fn waiting(&self, id: &DecisionId) -> Option<DecisionRow> {
+        let rows = self.rows.lock();
+        rows.iter().rev().find(|row| row.id == *id).cloned()
+    }
+
+    /// Why what is recorded does not come to the disk.
+    fn trouble(&self) -> Option<String> {
+        let failure = self.failure.lock().clone();
+        failure.or_else(|| self.in_memory())
+    }
 }
 
 /// How the ledger fares.
@@ -70,11 +95,11 @@ pub struct Health {
 
 impl Ledger {
     /// A ledger over an open store, and the child to be supervised. `cells` yields the learned state whenever it
-    /// is to be written; `in_memory` says why the store forgets everything, where that was not asked for.
+    /// is to be written; `awaited` is the file that the store stands in for, if it does.
     pub fn new(
         path: &str,
         store: Store,
-        in_memory: Option<String>,
+        awaited: Option<Awaited>,
         settings: Settings,
         cells: Arc<dyn Fn() -> Vec<Cell> + Send + Sync>,
     ) -> (Self, ChildSpec) {
@@ -84,7 +109,7 @@ impl Ledger {
             rows: Mutex::default(),
             pending: AtomicUsize::new(0),
             failure: Mutex::new(None),
-            in_memory,
+            awaited: Mutex::new(awaited),
         });
         let child = actor::child(path, address.clone(), Arc::clone(&shared), settings, cells);
         (Self { address, shared }, child)
@@ -108,12 +133,29 @@ impl Ledger {
     }
 
     /// The row of a decision, waiting rows included.
+    ///
+    /// # Errors
+    /// [`Overloaded`](ErrorKind::Overloaded) where it cannot be known, as long as the ledger cannot be written.
     pub async fn find(&self, id: DecisionId) -> Result<Option<DecisionRow>> {
-        self.write(false).await;
-        self.with_store(move |store| store.find(&id)).await
+        // While the disk refuses only the timer tries again.
+        if self.shared.failure.lock().is_none() {
+            self.write(false).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let found = self.with_store(move |store| match shared.waiting(&id) {
+            None => store.find(&id),
+            waiting => Ok(waiting),
+        });
+        let found = found.await?;
+        if found.is_none() && self.shared.trouble().is_some() {
+            // It may be in the file that cannot be used, or have been dropped.
+            return Err(not_now("the decision may be where it cannot be read"));
+        }
+        Ok(found)
     }
 
-    /// Takes a judgement down; says whether it is new. `learning`: whether a new one will be learned from.
+    /// Takes a judgement of a decision that is known down; says whether it is new. `learning`: whether a new one will be
+    /// learned from.
     pub async fn feedback(
         &self,
         id: DecisionId,
@@ -123,10 +165,16 @@ impl Ledger {
         at: i64,
         learning: bool,
     ) -> Result<FeedbackOutcome> {
-        self.with_store(move |store| {
-            store.record_feedback(&id, score, truth, &source, at, learning)
-        })
-        .await
+        let shared = Arc::clone(&self.shared);
+        let judged = self.with_store(move |store| match shared.waiting(&id) {
+            None => store.record_feedback(&id, score, truth, &source, at, learning),
+            // Without a try, which may take as long as a lock is waited for.
+            Some(_) => Ok(FeedbackOutcome::Unknown),
+        });
+        match judged.await? {
+            FeedbackOutcome::Unknown => Err(not_now("the decision waits to be written")),
+            judged => Ok(judged),
+        }
     }
 
     /// The ensembles decided last, after this Unix millisecond, the oldest first, with the group of answers known to
@@ -181,12 +229,7 @@ impl Ledger {
     pub fn health(&self) -> Health {
         Health {
             pending: self.shared.pending.load(Ordering::Relaxed),
-            failure: self
-                .shared
-                .failure
-                .lock()
-                .clone()
-                .or_else(|| self.shared.in_memory.clone()),
+            failure: self.shared.trouble(),
         }
     }
 
@@ -195,26 +238,32 @@ impl Ledger {
         let _ = self.address.send(Message::Configure(settings));
     }
 
-    async fn with_store<T, E>(
+    async fn with_store<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Store) -> Result<T, E> + Send + 'static,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        E: std::fmt::Display + Send + 'static,
-    {
+        work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut shared.store.lock()).map_err(|e| e.to_string())
-        });
         let failed = |why: String| {
             Error::new(
                 ErrorKind::Internal,
                 format!("the ledger cannot be read: {why}"),
             )
         };
-        done.await
+        tokio::task::spawn_blocking(move || work(&mut shared.store.lock()))
+            .await
             .map_err(|error| failed(error.to_string()))?
-            .map_err(failed)
+            .map_err(|error| {
+                if error.may_pass() {
+                    not_now(&error.to_string())
+                } else {
+                    failed(error.to_string())
+                }
+            })
     }
+}
+
+/// That the ledger cannot be asked or told at the moment.
+fn not_now(why: &str) -> Error {
+    let message = format!("the ledger cannot do it now, try again later: {why}");
+    Error::new(ErrorKind::Overloaded, message).with_retry_after(Some(Duration::from_secs(1)))
 }

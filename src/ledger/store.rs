@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::row::{COLUMNS, DecisionRow, FeedbackOutcome, row_checksum};
+use super::row::{COLUMNS, Cell, DecisionRow, FeedbackOutcome, row_checksum};
 use crate::id::DecisionId;
 
 /// At most this many decisions are removed by one [`Store::prune`].
@@ -84,6 +84,17 @@ pub enum StoreError {
     /// The database failed.
     #[error("ledger: {0}")]
     Database(#[from] rusqlite::Error),
+}
+
+impl StoreError {
+    /// Whether the surroundings are at fault, a lock or the disk: later it may go well.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Moved(_) => true,
+            Self::Database(error) => open::may_pass(error),
+            _ => false,
+        }
+    }
 }
 
 /// An open ledger.
@@ -151,6 +162,38 @@ impl Store {
         }
         judged.reverse();
         Ok(judged)
+    }
+
+    /// A ledger in memory that begins with what can be read of the file at `path`, which is not written to: the learned
+    /// cells, and the latest ensembles with what was said of them. The cells too.
+    pub(super) fn stand_in(path: &Path) -> Result<(Self, Vec<Cell>), StoreError> {
+        let mut store = Self::in_memory()?;
+        let mut cells = open::read(path, &store.conn);
+        cells.sort_by(|a, b| a.key.cmp(&b.key));
+        store.save_cells(&cells)?;
+        Ok((store, cells))
+    }
+
+    /// Adds everything in this ledger, which is in memory, to the one in the file at `path`, in place of the cells there: all
+    /// of it or nothing.
+    pub(super) fn move_to(&self, path: &Path) -> Result<(), StoreError> {
+        self.conn.busy_timeout(open::BUSY)?;
+        open::attach(&self.conn, path, "mode=rw")?;
+        let moved = self.conn.execute_batch(
+            "BEGIN IMMEDIATE;
+             INSERT OR IGNORE INTO file.decisions SELECT * FROM main.decisions ORDER BY rowid;
+             INSERT OR REPLACE INTO file.feedback SELECT * FROM main.feedback;
+             INSERT OR REPLACE INTO file.states SELECT * FROM main.states;
+             INSERT INTO file.quarantine SELECT * FROM main.quarantine;
+             DELETE FROM file.cells;
+             INSERT INTO file.cells SELECT * FROM main.cells;
+             COMMIT",
+        );
+        if moved.is_err() && !self.conn.is_autocommit() {
+            self.conn.execute_batch("ROLLBACK")?;
+        }
+        self.conn.execute_batch("DETACH file")?;
+        Ok(moved?)
     }
 
     /// A ledger that forgets everything when it is dropped.

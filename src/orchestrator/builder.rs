@@ -1,7 +1,7 @@
 //! From a configuration to a running orchestrator, and from one configuration to the next.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +23,7 @@ use crate::executor::{Executor, Policy};
 use crate::id::DeploymentId;
 use crate::learner::Learner;
 use crate::ledger::learned::{self, Learned};
-use crate::ledger::{self, Ledger, Store};
+use crate::ledger::{self, Awaited, Ledger, Store};
 use crate::provider::{Cell, Deployment, Fleet, Provider, Served, adapter};
 use crate::resilience::{Backoff, HedgeConfig};
 use crate::router::{self, Catalogue};
@@ -142,7 +142,7 @@ impl Builder {
         let served = adapters.build(&config)?;
         no_doubles(&served)?;
 
-        let (mut store, lock, in_memory) = open_store(config.ledger.path.as_deref())?;
+        let (mut store, lock, awaited) = open_store(config.ledger.path.as_deref())?;
         let mut learned = load_learned(&mut store);
 
         let instance = format!("quorate-{:08x}", rand::random::<u32>());
@@ -172,7 +172,7 @@ impl Builder {
             kept_cells(&source, &taught)
         });
         let settings = ledger_settings(&config);
-        let (ledger, ledger_child) = Ledger::new("root/ledger", store, in_memory, settings, cells);
+        let (ledger, ledger_child) = Ledger::new("root/ledger", store, awaited, settings, cells);
         let (dispatcher, dispatcher_child) = Dispatcher::new("root/dispatcher", limits(&config));
         let (ensembler, ensembler_child) = Ensembler::new("root/ensembler");
         let settings = Settings {
@@ -446,19 +446,14 @@ fn recall(inner: &Arc<Inner>) {
     });
 }
 
-/// The ledger's store, the lock that makes its file ours, and why it is in memory only where a file was asked for.
-fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>, Option<String>)> {
-    let failed = |why: String| Error::new(ErrorKind::Internal, why);
-    let in_memory =
-        || Store::in_memory().map_err(|error| failed(format!("no ledger in memory: {error}")));
+/// The ledger's store, the lock that makes its file ours, and the file that the store stands in for where that cannot be
+/// used.
+fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>, Option<Awaited>)> {
+    let failed = |error| Error::new(ErrorKind::Internal, format!("no ledger in memory: {error}"));
     let Some(path) = path else {
-        return Ok((in_memory()?, None, None));
+        return Ok((Store::in_memory().map_err(failed)?, None, None));
     };
-    let opened = lock(path).and_then(|lock| {
-        let (store, warnings) = Store::open(path).map_err(|error| error.to_string())?;
-        Ok((store, warnings, lock))
-    });
-    match opened {
+    match ledger::claim(path) {
         Ok((store, warnings, lock)) => {
             for warning in warnings {
                 tracing::warn!(path = %path.display(), "{warning}");
@@ -466,30 +461,11 @@ fn open_store(path: Option<&Path>) -> Result<(Store, Option<File>, Option<String
             Ok((store, Some(lock), None))
         }
         Err(error) => {
+            let (store, awaited) = Awaited::stand_in(path, &error).map_err(failed)?;
             let path = path.display();
-            tracing::warn!(%path, %error, "the ledger's file cannot be used; what is learned is kept in memory only");
-            let why = format!("kept in memory only, since {path} cannot be used: {error}");
-            Ok((in_memory()?, None, Some(why)))
+            tracing::warn!(%path, %error, "the ledger's file cannot be used; what is learned is kept in memory only until it can");
+            Ok((store, None, Some(awaited)))
         }
-    }
-}
-
-/// Locks the ledger for this process; two that wrote one file would overwrite each other's learned state.
-fn lock(path: &Path) -> Result<File, String> {
-    let lock = path.with_extension("lock");
-    if let Some(parent) = lock.parent() {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| format!("{}: {error}", parent.display()))?;
-    }
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock);
-    let file = file.map_err(|error| format!("{}: {error}", lock.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => Err("another process uses it".into()),
     }
 }
 

@@ -82,6 +82,13 @@ pub(super) struct Scan {
     error: Option<rusqlite::Error>,
 }
 
+impl Scan {
+    /// Whether the walk came to its end.
+    pub fn is_whole(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
 /// A cell that is not to be believed, as far as it can be read.
 struct Bad {
     key: String,

@@ -603,3 +603,45 @@ fn pruning_is_bounded_and_shrinks_the_file() {
     drop(store);
     assert_eq!(opened(&path).recent(999).expect("readable").0.len(), 100);
 }
+
+#[test]
+fn a_stand_in_begins_with_the_cells_and_ensembles_of_its_file_and_brings_there_what_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["ledger.db", "file:100% odd?#&=ü.db"] {
+        let path = dir.path().join(name);
+        let mut file = opened(&path);
+        let mut old = rows(0..4);
+        old[1].members = Some("[]".into());
+        file.append(&old).expect("written");
+        file.save_cells(&cells(5)).expect("written");
+        let judged = |store: &mut Store, row: &DecisionRow, score| {
+            let judged = store.record_feedback(&row.id, score, Some(1), "ann", 7, true);
+            judged.expect("kept")
+        };
+        judged(&mut file, &old[1], 1.0);
+        drop(file);
+
+        let (mut store, found) = Store::stand_in(&path).expect("in memory");
+        assert_eq!(found, cells(5));
+        assert_eq!(store.load_cells().expect("read").0, cells(5));
+        let ensembles = vec![(old[1].clone(), Some(1))];
+        assert_eq!(store.ensembles(9, -1).expect("read"), ensembles);
+        let new = rows(4..6);
+        store.append(&new).expect("written");
+        judged(&mut store, &new[0], 0.5);
+        store
+            .replace_cells(&[cell(7)], &[cell(0).key])
+            .expect("written");
+        store.move_to(&path).expect("moved");
+
+        let mut file = opened(&path);
+        let mut expected: Vec<Cell> = (1..5).chain([7]).map(cell).collect();
+        expected.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(file.load_cells().expect("read").0, expected);
+        let (mut recent, damaged) = file.recent(9).expect("read");
+        recent.reverse();
+        assert_eq!((recent, damaged), ([old.clone(), new.clone()].concat(), 0));
+        assert_eq!(file.ensembles(9, -1).expect("read"), ensembles);
+        assert_eq!(judged(&mut file, &new[0], 0.5), FeedbackOutcome::Repeated);
+    }
+}

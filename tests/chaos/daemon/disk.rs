@@ -157,6 +157,119 @@ async fn a_full_file_system_costs_no_answer_and_is_told_once() {
     place.assert_well(&daemon, "east/m1").await;
 }
 
+fn evidence(status: &Value) -> f64 {
+    let evidence = &status["deployments"][0]["total"]["evidence"];
+    evidence.as_f64().unwrap()
+}
+
+/// Starts the daemon with a ledger that has learned, on a file system of its own that `makes_it` so that it cannot be
+/// written; `mend` does away with that from outside, given the process and the directory as seen from here.
+async fn started_on(what: &str, damage: bool, makes_it: &str, mend: impl AsyncFn(&str, &Path)) {
+    let place = place();
+    let kept = place.dir.path().join("kept");
+    let mut daemon = place.start().await;
+    ask(&daemon, 50).await;
+    until_recovered(&daemon).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await, Some(0));
+    if damage {
+        // The table of decisions; the cells, and the rest of what it takes to find them, are whole.
+        let ledger = Connection::open(&place.ledger).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'decisions'";
+        let page: u32 = ledger.query_row(root, [], |row| row.get(0)).unwrap();
+        drop(ledger);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&place.ledger)
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 4096], u64::from(page - 1) * 4096)
+            .unwrap();
+    }
+    std::fs::rename(&place.state, &kept).unwrap();
+    std::fs::create_dir(&place.state).unwrap();
+    let (state, from) = (place.state.display(), kept.display());
+    let prelude = format!(
+        "mount -t tmpfs -o size=4m,mode=0700 tmpfs '{state}' && cp '{from}'/* '{state}' && cd '{state}' && {makes_it}; cd /"
+    );
+    let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-rm"]];
+    let probe = format!("mount -t tmpfs tmpfs '{state}'");
+    let fits = |way: &&&[&str]| works(way[0], &[way[1], "sh", "-c", &probe]).is_ok();
+    let Some(way) = ways.iter().find(fits) else {
+        return skipped(what, "no file system can be mounted here");
+    };
+    let daemon = place
+        .start_in(&[way[0], way[1], "sh", "-c"], &prelude)
+        .await;
+    let known = evidence(&status(&daemon).await);
+    assert!(known > 1.0, "{what}: {known} of what was learned is known");
+    until_told(&daemon).await;
+    ask(&daemon, 50).await;
+    assert_eq!(place.said("cannot be used"), 1, "{}", place.log());
+
+    let pid = daemon.child.id().to_string();
+    let inside = std::path::PathBuf::from(format!("/proc/{pid}/root{state}"));
+    mend(&pid, &inside).await;
+    until_recovered(&daemon).await;
+    let learned = evidence(&status(&daemon).await);
+    // What is on that file system ends with the daemon, and SQLite would not find its way there.
+    for entry in std::fs::read_dir(&inside).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), kept.join(entry.file_name())).unwrap();
+    }
+    drop(daemon);
+    let expected = if damage { 50 } else { 100 };
+    assert_eq!(rows(&kept.join("ledger.db")), expected, "{what}");
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    let (old, new) = (place.ledger.display().to_string(), kept.join("ledger.db"));
+    std::fs::write(
+        &place.config,
+        text.replace(&old, &new.display().to_string()),
+    )
+    .unwrap();
+    let daemon = place.start().await;
+    let after = evidence(&status(&daemon).await);
+    assert!(
+        after > known && after >= learned * 0.99,
+        "{what}: {after} of {learned}, {known} at the start"
+    );
+    place.assert_well(&daemon, "east/m1").await;
+}
+
+const FILL: &str = "cat /dev/zero > filler 2> /dev/null";
+
+async fn make_room(_: &str, state: &Path) {
+    std::fs::remove_file(state.join("filler")).unwrap();
+}
+
+#[tokio::test]
+async fn started_on_a_full_disk_it_goes_on_from_what_was_learned_and_writes_once_there_is_room() {
+    started_on("a start on a full disk", false, FILL, make_room).await;
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_on_a_full_disk_loses_no_more_than_elsewhere() {
+    started_on("a damaged ledger on a full disk", true, FILL, make_room).await;
+}
+
+#[tokio::test]
+async fn started_on_a_read_only_disk_it_goes_on_from_what_was_learned_and_writes_once_it_may() {
+    let remount = "mount -o remount,ro .";
+    started_on(
+        "a start on a read-only disk",
+        false,
+        remount,
+        async |pid, state| {
+            let seen = state.to_str().unwrap().split_once("/root").unwrap().1;
+            let args = ["-t", pid, "-U", "-m", "mount", "-o", "remount,rw", seen];
+            let as_root = ["-t", pid, "-m", "mount", "-o", "remount,rw", seen];
+            works("nsenter", &as_root)
+                .or_else(|_| works("nsenter", &args))
+                .unwrap();
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_state_directory_that_cannot_be_used_is_told_once_and_the_daemon_serves() {
     let place = place();
