@@ -26,7 +26,7 @@ pub struct Server {
     pub socket: Option<PathBuf>,
     /// The largest request body in bytes, 1 KB to 1 GB. Default 10 MB.
     pub max_body: usize,
-    /// Connections at once, all doors together, 1 to 1,000,000. Default 10,000.
+    /// Connections at once, at each door, 1 to 1,000,000. Default 10,000.
     pub max_connections: usize,
     /// How long a client may take to send its request, 10 ms to 1 h. Default 30 s.
     pub read_timeout: Duration,

@@ -58,7 +58,9 @@ pub(crate) struct Doors {
     pub closing: watch::Sender<bool>,
     /// True once somebody asked for the end over the socket.
     pub asked_to_stop: watch::Sender<bool>,
-    open: AtomicUsize,
+    /// Connections at the HTTP door, and at the socket: each counts for itself, so that no crowd at the one keeps the
+    /// operator out of the other.
+    open: [AtomicUsize; 2],
     /// When the log was last told that somebody could not come in.
     complained: Mutex<Option<Instant>>,
 }
@@ -89,11 +91,17 @@ impl Doors {
         let _ = closing.wait_for(|closing| *closing).await;
     }
 
+    /// So many connections are open at this door.
+    fn open(&self, listener: &str) -> &AtomicUsize {
+        &self.open[usize::from(listener == "socket")]
+    }
+
     /// Counts a connection; `None` if there are too many.
     fn enter(self: &Arc<Self>, listener: &'static str) -> Option<Entry> {
         let limit = self.orchestrator.config().server.max_connections;
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+        let open = self.open(listener);
+        if open.fetch_add(1, Ordering::Relaxed) >= limit {
+            open.fetch_sub(1, Ordering::Relaxed);
             if self.may_complain() {
                 tracing::warn!(listener, limit, "too many connections, some are refused");
             }
@@ -115,7 +123,9 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.doors.open.fetch_sub(1, Ordering::Relaxed);
+        self.doors
+            .open(self.listener)
+            .fetch_sub(1, Ordering::Relaxed);
         telemetry::connections(self.listener, -1.0);
     }
 }
@@ -160,7 +170,7 @@ impl Gateway {
             hooks,
             closing: watch::Sender::new(false),
             asked_to_stop: watch::Sender::new(false),
-            open: AtomicUsize::new(0),
+            open: Default::default(),
             complained: Mutex::default(),
         };
         Ok(Self {
@@ -223,7 +233,13 @@ impl Gateway {
         let patience = doors.server().shutdown_timeout;
         doors.orchestrator.shutdown(patience).await;
         let until = Instant::now() + LINGER;
-        while doors.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        let open = || {
+            doors
+                .open
+                .iter()
+                .any(|open| open.load(Ordering::Relaxed) > 0)
+        };
+        while open() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if let Some(socket) = socket {

@@ -118,6 +118,26 @@ async fn more_connections_than_allowed_are_closed_at_once_and_told_once() {
 }
 
 #[tokio::test]
+async fn a_crowd_at_the_http_door_keeps_nobody_out_of_the_socket() {
+    let place = Place::new("max_connections = 20", &providers());
+    let mut daemon = place.start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(connect(&place).await);
+    }
+    until("HTTP is full", async || {
+        place.said("too many connections") == 1
+    })
+    .await;
+    let mut rpc = Rpc::connect(&daemon.socket).await;
+    let reply = rpc.call("status", &serde_json::json!({})).await;
+    assert!(reply["result"]["deployments"].is_array(), "{reply}");
+    let reply = rpc.call("shutdown", &serde_json::json!({})).await;
+    assert!(reply["result"].is_object(), "{reply}");
+    assert_eq!(daemon.ended().await, Some(0));
+}
+
+#[tokio::test]
 async fn two_thousand_connections_opened_and_dropped_leave_nothing() {
     let place = Place::new("", &providers());
     let daemon = place.start().await;
