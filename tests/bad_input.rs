@@ -178,6 +178,88 @@ async fn a_body_that_is_too_much_of_something_is_refused() {
 }
 
 #[tokio::test]
+async fn bodies_take_so_much_memory_all_together_and_give_it_back_when_their_answers_are_out() {
+    let scripts = [
+        ("east/m1", json!({ "answer": "Paris" })),
+        ("slow/m1", json!({ "hang": "before" })),
+    ];
+    let admission = "[admission]\nper_user = 2\n";
+    let world = Arc::new(World::scripted(admission, &scripts).await.0);
+    // Without keys, three quarters are of all who come over HTTP.
+    limit(&world, |server| {
+        (server.max_body, server.max_bodies) = (200_000, 800_000);
+    })
+    .await;
+    let large = |model| chat(model, &"x".repeat(190_000)).to_string();
+    let refused = async |what| {
+        let reply = post(&world, CHAT, large("east/m1")).await;
+        assert_refused(&reply, 503, "overloaded", "all the room they may", what);
+        assert_eq!(reply.header("retry-after"), "1", "{what}");
+    };
+    // Two run, one waits.
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (world, body) = (Arc::clone(&world), large("slow/m1"));
+        asked.spawn(async move { post(&world, CHAT, body).await });
+    }
+    world
+        .until("one waits", async |w| {
+            w.orchestrator
+                .status()
+                .admission
+                .waiting
+                .iter()
+                .sum::<usize>()
+                == 1
+        })
+        .await;
+    refused("three are under way").await;
+    let chunked = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let chunk = "8000\r\n".to_owned() + &"x".repeat(0x8000) + "\r\n";
+    let said = exchange(&world, format!("{chunked}{chunk}{chunk}0\r\n\r\n")).await;
+    assert!(
+        said.starts_with("HTTP/1.1 503"),
+        "of no told length: {said}"
+    );
+    // What is small finds its way, and who comes by the socket has room.
+    let small = chat("east/m1", &"x".repeat(10_000)).to_string();
+    assert_eq!(post(&world, "/v1/explain", small).await.status, 200);
+    let request = hyper::Request::post("/v1/explain").header("host", "localhost");
+    let request = request.body(large("east/m1").into()).unwrap();
+    let stream = UnixStream::connect(&world.socket).await.unwrap();
+    assert_eq!(support::send(stream, request).await.unwrap().status, 200);
+    // Their askers leave.
+    asked.shutdown().await;
+    world.until_all_returned().await;
+    assert_eq!(post(&world, CHAT, large("east/m1")).await.status, 200);
+
+    // Bodies that do not come to their end take room until their connections do.
+    let mut unfinished = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(world.http).await.unwrap();
+        let head =
+            format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 190000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        unfinished.push(stream);
+    }
+    // They are read by tasks of their own.
+    world
+        .until("the room is taken", async |w| {
+            post(w, CHAT, large("east/m1")).await.status == 503
+        })
+        .await;
+    drop(unfinished);
+    world
+        .until("the room is back", async |w| {
+            post(w, CHAT, large("east/m1")).await.status == 200
+        })
+        .await;
+    assert_well(&world).await;
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
     let world = world().await;
     limit(&world, |server| server.max_body = 2000).await;

@@ -26,6 +26,9 @@ pub struct Server {
     pub socket: Option<PathBuf>,
     /// The largest request body in bytes, 1 KB to 1 GB. Default 10 MB.
     pub max_body: usize,
+    /// Bodies of requests in memory, all together, in bytes, 1 KB to 1 TB and no less than `max_body`. Of one caller a
+    /// quarter of that; without keys, all of HTTP is one caller and has three quarters. Default 256 MB.
+    pub max_bodies: usize,
     /// Connections at once, at each door, 1 to 1,000,000. Default 10,000.
     pub max_connections: usize,
     /// How long a client may take to send its request, 10 ms to 1 h. Default 30 s.
@@ -49,6 +52,7 @@ impl Server {
             allow_remote: false,
             socket: Some(default_socket(env)),
             max_body: 10_000_000,
+            max_bodies: 256_000_000,
             max_connections: 10_000,
             read_timeout: 30 * SECOND,
             write_timeout: 60 * SECOND,
@@ -69,6 +73,9 @@ impl Server {
                 max_body: section
                     .size("max_body", 1_000..=1_000_000_000)
                     .unwrap_or(defaults.max_body),
+                max_bodies: section
+                    .size("max_bodies", 1_000..=1_000_000_000_000)
+                    .unwrap_or(defaults.max_bodies),
                 max_connections: section
                     .integer("max_connections", 1..=1_000_000)
                     .unwrap_or(defaults.max_connections),

@@ -36,6 +36,7 @@ use crate::supervisor::{
 };
 use crate::telemetry;
 
+use http::body::Bodies;
 use listener::Slot;
 
 /// What the host lends to the doors.
@@ -61,6 +62,8 @@ pub(crate) struct Doors {
     /// Connections at the HTTP door, and at the socket: each counts for itself, so that no crowd at the one keeps the
     /// operator out of the other.
     open: [AtomicUsize; 2],
+    /// Bodies of requests in memory.
+    bodies: Arc<Mutex<Bodies>>,
     /// When the log was last told that somebody could not come in.
     complained: Mutex<Option<Instant>>,
 }
@@ -171,6 +174,7 @@ impl Gateway {
             closing: watch::Sender::new(false),
             asked_to_stop: watch::Sender::new(false),
             open: Default::default(),
+            bodies: Arc::default(),
             complained: Mutex::default(),
         };
         Ok(Self {

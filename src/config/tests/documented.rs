@@ -125,6 +125,7 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("routing.seed", "7"),
     ("server.allow_remote", "true"),
     ("server.http", "'off'"),
+    ("server.max_bodies", "'257MB'"),
     ("server.max_body", "'11MB'"),
     ("server.max_connections", "9999"),
     ("server.read_timeout", "'31s'"),

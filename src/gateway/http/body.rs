@@ -1,15 +1,21 @@
-//! Request bodies, bounded in size, time and depth.
+//! Request bodies, bounded in size, time and depth, and all together in memory.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http::header::EXPECT;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::Server;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gateway::auth::Caller;
+use crate::id::UserId;
 use crate::wire::depth;
 
 /// JSON may nest this deep.
@@ -18,11 +24,98 @@ pub(in crate::gateway) const MAX_DEPTH: usize = 64;
 /// Of a body that is too large, so many times the limit are read and thrown away.
 const PATIENCE: usize = 8;
 
+/// Bodies up to this size are not counted: a connection has one, and may hold more than that of a request's head.
+const SMALL: usize = 16 * 1024;
+
+/// Bytes of bodies in memory: of all callers, and of each.
+#[derive(Default)]
+pub(in crate::gateway) struct Bodies {
+    all: usize,
+    each: HashMap<UserId, usize>,
+}
+
+/// The room that a body takes, from before it is read until nobody has it any more.
+pub(super) struct Room {
+    bodies: Arc<Mutex<Bodies>>,
+    caller: UserId,
+    /// The most that all may take, and the most that this caller may.
+    most: (usize, usize),
+    taken: usize,
+}
+
+impl Room {
+    pub fn new(bodies: &Arc<Mutex<Bodies>>, caller: &Caller, server: &Server) -> Self {
+        let all = server.max_bodies.max(server.max_body);
+        // Who shows no key is told from nobody else on this machine: one caller, who leaves the rest to the socket.
+        let own = all / 4 * if caller.proven { 1 } else { 3 };
+        Self {
+            bodies: Arc::clone(bodies),
+            caller: caller.user.clone(),
+            most: (all, own.max(server.max_body)),
+            taken: 0,
+        }
+    }
+
+    /// Takes room for a body of so many bytes, with what is taken already.
+    fn take(&mut self, bytes: usize) -> Result<(), Unread> {
+        if bytes <= SMALL || bytes <= self.taken {
+            return Ok(());
+        }
+        let more = bytes - self.taken;
+        let mut bodies = self.bodies.lock();
+        let all = bodies.all + more;
+        let own = bodies.each.get(&self.caller).unwrap_or(&0) + more;
+        if all > self.most.0 || own > self.most.1 {
+            return Err(Unread::NoRoom);
+        }
+        bodies.all = all;
+        bodies.each.insert(self.caller.clone(), own);
+        self.taken = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.taken == 0 {
+            return;
+        }
+        let mut bodies = self.bodies.lock();
+        bodies.all -= self.taken;
+        if let Some(own) = bodies.each.get_mut(&self.caller) {
+            *own -= self.taken;
+            if *own == 0 {
+                bodies.each.remove(&self.caller);
+            }
+        }
+    }
+}
+
+/// A body, which has its room as long as anybody has it.
+struct Held {
+    body: Vec<u8>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    NoRoom,
+    Broken(hyper::Error),
+}
+
 /// Reads a whole body of JSON.
 pub(super) async fn read(
     request: Request<Incoming>,
     max: usize,
     within: Duration,
+    room: Room,
 ) -> Result<Bytes> {
     let expect = request.headers().get(EXPECT);
     let waits = expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -36,15 +129,19 @@ pub(super) async fn read(
         return Err(too_large());
     }
     let until = Instant::now() + within;
-    let read = timeout_at(until, Limited::new(&mut body, max).collect()).await;
-    let body = match read {
-        Ok(Ok(body)) => owned(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            // Who still sends when the connection closes is told of a reset, and never reads why.
-            let _ = timeout_at(until, discard(&mut body, max.saturating_mul(PATIENCE))).await;
-            return Err(too_large());
+    let refused = match timeout_at(until, whole(&mut body, max, room)).await {
+        Ok(Ok(body)) => {
+            check(&body)?;
+            return Ok(body);
         }
-        Ok(Err(error)) => {
+        Ok(Err(Unread::TooLarge)) => too_large(),
+        Ok(Err(Unread::NoRoom)) => {
+            let message = "the bodies of requests under way, yours or everybody's, take all the room they may \
+                           (server.max_bodies)";
+            Error::new(ErrorKind::Overloaded, message)
+                .with_retry_after(Some(Duration::from_secs(1)))
+        }
+        Ok(Err(Unread::Broken(error))) => {
             // Wrongly framed, or its sender is gone and reads no answer.
             return Err(Error::invalid(
                 "body",
@@ -59,18 +156,40 @@ pub(super) async fn read(
             ));
         }
     };
-    check(&body)?;
-    Ok(body)
+    // Who still sends when the connection closes is told of a reset, and never reads why.
+    let _ = timeout_at(until, discard(&mut body, max.saturating_mul(PATIENCE))).await;
+    Err(refused)
 }
 
-/// A small body is copied out of the connection's buffer, which a long stream would keep alive otherwise.
-fn owned(body: Bytes) -> Bytes {
-    const SMALL: usize = 4096;
-    if body.len() <= SMALL {
-        Bytes::copy_from_slice(&body)
-    } else {
-        body
+/// Copies a body out of the connection's buffer, which a long stream would keep alive otherwise.
+async fn whole(body: &mut Incoming, max: usize, mut room: Room) -> Result<Bytes, Unread> {
+    let told = body.size_hint().exact().unwrap_or(0);
+    let told = usize::try_from(told).unwrap_or(usize::MAX);
+    if told > max {
+        return Err(Unread::TooLarge);
     }
+    room.take(told)?;
+    let mut whole = Vec::with_capacity(told);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Broken)?;
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        let length = whole.len() + data.len();
+        if length > max {
+            return Err(Unread::TooLarge);
+        }
+        room.take(length)?;
+        whole.extend_from_slice(data);
+    }
+    whole.shrink_to_fit();
+    if room.taken == 0 {
+        return Ok(whole.into());
+    }
+    Ok(Bytes::from_owner(Held {
+        body: whole,
+        _room: room,
+    }))
 }
 
 async fn discard(body: &mut Incoming, most: usize) {

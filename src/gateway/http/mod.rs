@@ -161,7 +161,8 @@ impl Asked {
     async fn body(self) -> Result<(Bytes, Caller, Arc<Doors>)> {
         let config = self.doors.orchestrator.config();
         let server = &config.server;
-        let body = body::read(self.request, server.max_body, server.read_timeout).await?;
+        let room = body::Room::new(&self.doors.bodies, &self.caller, server);
+        let body = body::read(self.request, server.max_body, server.read_timeout, room).await?;
         Ok((body, self.caller, self.doors))
     }
 }
