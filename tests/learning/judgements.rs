@@ -312,10 +312,6 @@ async fn wrong_fields_for_learning_are_refused_at_both_doors() {
     }
     assert_eq!(providers[0].calls(), 0);
     // The longest topic there may be is one.
-    let request = ask(
-        "a/m",
-        CITY,
-        json!({ "topic": "x".repeat(64), "everyone": true }),
-    );
+    let request = ask("a/m", CITY, json!({ "topic": "x".repeat(64) }));
     answered(world.http, &request).await;
 }
