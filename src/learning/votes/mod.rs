@@ -6,7 +6,7 @@
 //! - [`one_coin`]: the truth behind votes nobody has marked.
 //! - [`logit`]: the score of each answer; [`calibration`]: what a score has meant.
 //! - [`gain`]: whom to ask next, and when to stop.
-//! - [`climb`]: the order of a cascade.
+//! - [`in_reach`]: the order of a cascade.
 //! - [`target`]: what an answer must be worth to meet a cost or a quality.
 
 pub mod calibration;
