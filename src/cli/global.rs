@@ -170,22 +170,13 @@ impl Global {
     }
 }
 
-/// The sections that the environment reaches.
-const SECTIONS: [&str; 6] = [
-    "ADMISSION",
-    "LEDGER",
-    "LOG",
-    "RESILIENCE",
-    "ROUTING",
-    "SERVER",
-];
-
 /// How a variable was meant that begins as those of the configuration do, and has one underscore after the section.
 fn misspelt(name: &str) -> Option<String> {
     let rest = name.strip_prefix("QUORATE_")?;
     let rest = Some(rest).filter(|rest| !rest.contains("__"))?;
-    SECTIONS.iter().find_map(|section| {
-        let key = rest.strip_prefix(section)?.strip_prefix('_')?;
+    config::PLAIN.iter().find_map(|section| {
+        let section = section.to_ascii_uppercase();
+        let key = rest.strip_prefix(&section)?.strip_prefix('_')?;
         Some(format!("QUORATE_{section}__{key}"))
     })
 }

@@ -6,7 +6,7 @@ use super::{ConfigError, Env};
 
 /// The sections that these layers reach; the keys of all others are named by the operator, in which a
 /// variable's name in upper case cannot follow.
-const PLAIN: [&str; 6] = [
+pub const PLAIN: [&str; 6] = [
     "admission",
     "ledger",
     "log",

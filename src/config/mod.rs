@@ -50,6 +50,7 @@ pub use admission::Admission;
 pub use ensembles::{Aim, DEFAULT_STOP, Ensemble};
 pub use experiments::{Experiment, ExperimentVariant};
 pub use keys::Key;
+pub use layers::PLAIN;
 pub use ledger::Ledger;
 pub use log::{Format, Log};
 pub use models::{Alias, Order};

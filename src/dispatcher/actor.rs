@@ -109,7 +109,7 @@ impl DispatcherActor {
                     }
                 } else {
                     state.tickets.insert(knock, ticket);
-                    self.expect(ticket, deadline);
+                    self.set_lateness(ticket, deadline);
                 }
                 if let Some((_, waiter)) = displaced {
                     state.tickets.remove(&waiter.knock);
@@ -153,7 +153,7 @@ impl DispatcherActor {
 
     /// Has an entry go last once less time is left to it than twice what queries usually take, though never before half
     /// its own time is over: it may be a short one.
-    fn expect(&self, ticket: u64, deadline: Instant) {
+    fn set_lateness(&self, ticket: u64, deadline: Instant) {
         let Some(held) = self.desk.usually_held() else {
             return;
         };

@@ -29,6 +29,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -224,7 +225,9 @@ async fn route(
         "/v1/status" if get => ops::status(&asked),
         "/metrics" if get => ops::metrics(&asked),
         _ if get && path.starts_with("/v1/models/") => {
-            ops::model(&asked, &unescaped(&path["/v1/models/".len()..]))
+            // Clients escape slashes and what is not ASCII.
+            let name = percent_decode_str(&path["/v1/models/".len()..]).decode_utf8_lossy();
+            ops::model(&asked, &name)
         }
         "/v1/chat/completions" | "/v1/explain" | "/v1/feedback" => Ok(only("POST", &path)),
         "/v1/models" | "/v1/status" | "/metrics" => Ok(only("GET, HEAD", &path)),
@@ -238,28 +241,6 @@ async fn route(
             Ok(response)
         }
     }
-}
-
-/// A path's text, whose clients escape slashes and what is not ASCII.
-fn unescaped(path: &str) -> String {
-    let mut pieces = path.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let byte = piece
-            .get(..2)
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&piece.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(piece.as_bytes());
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Without keys, whatever runs on this machine may ask; a web page that the user happens to visit may not. Its
@@ -355,22 +336,4 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, value);
     response
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_paths_escapes_are_undone_and_what_is_none_stays() {
-        for (path, name) in [
-            ("up/m", "up/m"),
-            ("up%2fm", "up/m"),
-            ("up/%E6%97%A5", "up/日"),
-            ("%", "%"),
-            ("%4", "%4"),
-            ("%+1%zz%é", "%+1%zz%é"),
-            ("%ff", "\u{fffd}"),
-        ] {
-            assert_eq!(super::unescaped(path), name);
-        }
-    }
 }
